@@ -1,0 +1,10 @@
+"""What happens besides training, each concern a thin Lightning callback."""
+
+from callbacks.checkpoint_writer import CheckpointWriter
+from callbacks.metrics import TrainingMetrics
+from callbacks.progress import Progress
+from callbacks.run_record import RunRecord
+from callbacks.samples import Samples
+from callbacks.stop_guard import StopGuard
+
+__all__ = ["CheckpointWriter", "Progress", "RunRecord", "Samples", "StopGuard", "TrainingMetrics"]

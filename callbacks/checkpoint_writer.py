@@ -1,0 +1,121 @@
+"""When to save and what to keep. The format is vnc/checkpoint.py's; this decides steps, links and retention."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from vnc import checkpoint as files
+from vnc.errors import UserError
+
+STEP_NAME = re.compile(r"step_(\d{8,})(\.\d+)?")
+
+
+class CheckpointWriter(Callback):
+    """Saves every `every_n_steps` steps and after the last one, before anything else that could fail is tried.
+
+    `last` points to the newest checkpoint, `best` to the one with the lowest validation bits per byte. What either
+    points to is never removed.
+
+    Args:
+        folder: Where checkpoints go; the command line sets it to runs/NAME/checkpoints.
+        every_n_steps: Steps between checkpoints.
+        keep_last: Newest checkpoints to keep.
+        keep_best: Also save and keep the one with the lowest validation bits per byte.
+    """
+
+    def __init__(
+        self, folder: str = "checkpoints", every_n_steps: int = 250, keep_last: int = 2, keep_best: bool = True
+    ) -> None:
+        if every_n_steps < 1 or keep_last < 1:
+            raise UserError(f"checkpoint: every_n_steps={every_n_steps} and keep_last={keep_last} must be at least 1")
+        self.folder = Path(folder)
+        self.every_n_steps, self.keep_last, self.keep_best = every_n_steps, keep_last, keep_best
+        self.best: float | None = None
+        self.saved_step = -1  # the step of the newest checkpoint of this process
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage == "fit":
+            remove_partial(self.folder)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step = trainer.global_step
+        plan: Any = pl_module.plan
+        if step % self.every_n_steps == 0 or step >= plan.num_steps:
+            self.save(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.state.fn == "fit" or trainer.sanity_checking or not self.keep_best:
+            return
+        value = float(trainer.callback_metrics["val/bits_per_byte"])
+        if self.best is not None and not value < self.best:
+            return
+        self.best = value
+        self.save(trainer)
+        rank_zero_only(files.point)(self.folder / "best", (self.folder / "last").resolve())
+        self.prune()
+
+    def save(self, trainer: Trainer) -> None:
+        """Publish a checkpoint of the current step, unless this process has done so, and point `last` to it."""
+        step = trainer.global_step
+        if step == self.saved_step:
+            return
+        target = free_name(self.folder, step)
+        try:
+            trainer.save_checkpoint(target)
+        except OSError as error:
+            raise UserError(f"{target} could not be written ({error}); earlier checkpoints are untouched: free some "
+                            f"space and go on with --ckpt_path {self.folder / 'last'}") from error  # fmt: skip
+        rank_zero_only(files.point)(self.folder / "last", target)
+        self.saved_step = step
+        self.prune()
+
+    @rank_zero_only
+    def prune(self) -> None:
+        """Remove all but the newest `keep_last` checkpoints and those that `last` and `best` point to."""
+        found = sorted((path for path in self.folder.iterdir() if STEP_NAME.fullmatch(path.name)), key=age)
+        kept = {(self.folder / link).resolve() for link in ("last", "best")}
+        for path in found[: -self.keep_last]:
+            if path.resolve() not in kept:
+                # Renamed first, so that a reader meets a whole checkpoint or none.
+                doomed = path.parent / f"{files.PARTIAL}{path.name}"
+                path.rename(doomed)
+                shutil.rmtree(doomed)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict["best"]
+
+
+def age(path: Path) -> tuple[int, int]:
+    """Sort key: the step, then the number of the repetition."""
+    name, _, repetition = path.name.partition(".")
+    return int(name.removeprefix("step_")), int(repetition or 0)
+
+
+def free_name(folder: Path, step: int) -> Path:
+    """step_00000250, or step_00000250.1 where a run that was resumed from an earlier step gets there again."""
+    path, repetition = folder / f"step_{step:08d}", 0
+    while path.exists():
+        repetition += 1
+        path = folder / f"step_{step:08d}.{repetition}"
+    return path
+
+
+@rank_zero_only
+def remove_partial(folder: Path) -> None:
+    """Remove what a process that died while saving left behind."""
+    for path in folder.glob(f"{files.PARTIAL}*"):
+        if path.is_symlink():
+            path.unlink()
+        else:
+            shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,159 @@
+"""runs/NAME/run.json and metrics.csv: the run as data, written while it goes on. Sweeps, plots and the app read them.
+
+Lightning's CSVLogger removes earlier rows when a run is resumed; these files keep them.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+import vnc
+from vnc.depth import TrainingPlan
+from vnc.flops import count_parameters
+
+TRAIN_KEYS = {"loss": "train/loss", "loss_ema": "train/loss_ema", "tokens_per_second": "train/tokens_per_second"}
+
+
+class RunRecord(Callback):
+    """Writes the record at every logged step, after every validation and at the end.
+
+    Args:
+        folder: The run folder.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.record: dict[str, Any] = {}
+        self.columns: list[str] = []
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        plan: TrainingPlan = pl_module.plan  # type: ignore[assignment]
+        counts = count_parameters(plan.config)
+        first = trainer.global_step
+        kept = self._earlier(first)
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+        self.record = {
+            "status": "running",
+            "name": self.folder.name,
+            "plan": plan.to_dict(),
+            "params": dataclasses.asdict(counts) | {"total": counts.total, "scaling": counts.scaling(plan.config)},
+            "flops_per_token": plan.flops_per_token,
+            "device": device_name(pl_module.device),
+            "versions": {"vnc": vnc.__version__, "torch": torch.__version__, "lightning": lightning.__version__,
+                         "python": platform.python_version()},  # fmt: skip
+            "started": kept.get("started", time.strftime("%Y-%m-%dT%H:%M:%S%z")),
+            "floor_bits_per_byte": getattr(datamodule, "entropy_floor", None),
+            "train": kept.get("train", []),
+            "val": kept.get("val", []),
+        }
+        self._trim_csv(first)
+        self._write()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        plan: Any = pl_module.plan
+        done = trainer.global_step
+        every = getattr(trainer, "log_every_n_steps", 1)
+        if not trainer.is_global_zero or (done % every and done < plan.num_steps and done > 1):
+            return
+        metrics = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("train/")}
+        self.record["train"].append({"step": done - 1} | {k: metrics[m] for k, m in TRAIN_KEYS.items() if m in metrics})
+        self._append_csv({"step": done - 1} | metrics)
+        self._write()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn != "fit" or trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        value = float(trainer.callback_metrics["val/bits_per_byte"])
+        self.record["val"].append({"step": trainer.global_step, "bits_per_byte": value})
+        self._append_csv({"step": trainer.global_step, "val/bits_per_byte": value})
+        self._write()
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        plan: Any = pl_module.plan
+        self._finish(trainer, "finished" if trainer.global_step >= plan.num_steps else "interrupted")
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if self.record:
+            interrupted = isinstance(exception, KeyboardInterrupt)
+            self._finish(trainer, "interrupted" if interrupted else "failed", str(exception))
+
+    def _finish(self, trainer: Trainer, status: str, reason: str | None = None) -> None:
+        if trainer.is_global_zero and self.record:
+            self.record["status"] = status
+            if reason:
+                self.record["reason"] = reason
+            self._write()
+
+    def _earlier(self, first: int) -> dict[str, Any]:
+        """What an earlier process of this run recorded of the steps before `first`."""
+        path = self.folder / "run.json"
+        if first == 0 or not path.is_file():
+            return {}
+        kept: dict[str, Any] = json.loads(path.read_text())
+        kept["train"] = [row for row in kept["train"] if row["step"] < first]
+        kept["val"] = [row for row in kept["val"] if row["step"] <= first]
+        return kept
+
+    def _write(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        fresh = self.folder / ".run.json"
+        fresh.write_text(json.dumps(self.record, indent=1) + "\n")
+        os.replace(fresh, self.folder / "run.json")
+
+    def _trim_csv(self, first: int) -> None:
+        """Keep the rows of metrics.csv that belong to steps before `first`."""
+        path = self.folder / "metrics.csv"
+        rows: list[dict[str, str]] = []
+        if first > 0 and path.is_file():
+            with path.open(newline="") as file:
+                for row in csv.DictReader(file):
+                    limit = first if row.get("val/bits_per_byte") else first - 1
+                    if int(row["step"]) <= limit:
+                        rows.append(row)
+        self.columns = list(rows[0]) if rows else []
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._rewrite_csv(rows)
+
+    def _append_csv(self, row: dict[str, Any]) -> None:
+        path = self.folder / "metrics.csv"
+        if set(row) <= set(self.columns):
+            with path.open("a", newline="") as file:
+                csv.DictWriter(file, self.columns).writerow(row)
+            return
+        rows: list[dict[str, Any]] = []
+        if self.columns:
+            with path.open(newline="") as file:
+                rows = list(csv.DictReader(file))
+        self.columns += [key for key in row if key not in self.columns]
+        self._rewrite_csv([*rows, row])
+
+    def _rewrite_csv(self, rows: list[dict[str, Any]]) -> None:
+        fresh = self.folder / ".metrics.csv"
+        with fresh.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self.columns, restval="")
+            if self.columns:
+                writer.writeheader()
+                writer.writerows(rows)
+        os.replace(fresh, self.folder / "metrics.csv")
+
+
+def device_name(device: torch.device) -> str:
+    """A name a reader recognises: the GPU's, or the processor's kind with its threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} ({platform.machine()}, {torch.get_num_threads()} threads)"

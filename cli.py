@@ -1,0 +1,111 @@
+"""The front door: `vnc VERB ...`. fit, validate and test are Lightning's command line (lightning_cli.py); every other
+verb is one plain typed function, imported only when it is asked for, so that `vnc --help` and `vnc plan` are quick."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from vnc import __version__
+from vnc.errors import UserError
+
+LIGHTNING_VERBS = {
+    "fit": "train a model: vnc fit --config configs/tiny.yaml",
+    "validate": "bits per byte of a checkpoint: vnc validate --config ... --ckpt_path DIR",
+    "test": "the same on the data's test split",
+}
+
+# verb: (module:function, what it does)
+VERBS = {
+    "plan": ("vnc.plan_report:plan", "what a run will be and cost, before it starts"),
+    "tokenizer train": ("datamodules.tokenizer_training:train", "train a vocabulary on your text"),
+    "chat": ("vnc.chat:chat", "talk to a checkpoint"),
+    "evaluate": ("vnc.evals.evaluate:evaluate", "score a checkpoint on in-context-learning tasks"),
+    "export": ("vnc.export:export", "weights, sizes and tokenizer alone, for inference"),
+}
+POSITIONAL = {"export"}  # verbs whose required arguments stand without --names
+
+
+def main() -> None:
+    """Run the command line; bad input ends in one line and exit code 2, an internal fault in its traceback."""
+    # Threads that wait for each other sleep instead of spinning (GNU OpenMP, read when torch loads): with a busy
+    # neighbour on the same cores, training is several times as fast (benchmarks/threads.py).
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    arguments = sys.argv[1:]
+    try:
+        run(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone: nothing to say
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def run(arguments: list[str]) -> None:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(overview())
+        return
+    if arguments[0] == "--version":
+        print(f"vnc {__version__}")
+        return
+    if arguments[0] in LIGHTNING_VERBS:
+        importlib.import_module("lightning_cli").main()
+        return
+    for length in (2, 1):
+        name = " ".join(arguments[:length])
+        if name in VERBS:
+            call(name, load(VERBS[name][0]), arguments[length:])
+            return
+    following = [name for name in VERBS if name.startswith(arguments[0] + " ")]
+    hint = f"vnc {arguments[0]} needs one of: {', '.join(name.split()[1] for name in following)}" if following else (
+        f"vnc has no verb {arguments[0]!r}; it has {', '.join([*LIGHTNING_VERBS, *VERBS])}"
+    )  # fmt: skip
+    raise UserError(hint)
+
+
+def load(target: str) -> Callable[..., Any]:
+    module, _, function = target.partition(":")
+    loaded: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    return loaded
+
+
+def call(name: str, function: Callable[..., Any], arguments: list[str]) -> None:
+    """Parse `arguments` by the function's signature and call it."""
+    from one_line_errors import OneLineErrors
+
+    parser = OneLineErrors(prog=f"vnc {name}")
+    parser.add_function_arguments(function, as_positional=name in POSITIONAL)
+    function(**vars(parser.parse_args(spell_out_flags(function, arguments))))
+
+
+def spell_out_flags(function: Callable[..., Any], arguments: list[str]) -> list[str]:
+    """`--json` alone means `--json true`, for every parameter whose default is False."""
+    flags = {f"--{name}" for name, parameter in inspect.signature(function).parameters.items()
+             if parameter.default is False}  # fmt: skip
+    spelled: list[str] = []
+    for position, argument in enumerate(arguments):
+        spelled.append(argument)
+        following = arguments[position + 1 : position + 2]
+        if argument in flags and following not in (["true"], ["false"]):
+            spelled.append("true")
+    return spelled
+
+
+def overview() -> str:
+    """The text of `vnc --help`."""
+    verbs = {**LIGHTNING_VERBS, **{name: text for name, (_, text) in VERBS.items()}}
+    width = max(map(len, verbs))
+    lines = [f"  vnc {name:<{width}}  {text}" for name, text in verbs.items()]
+    return "\n".join(
+        ["vnc trains small GPTs from raw text into chatbots.", "", *lines, "", "vnc VERB --help tells a verb's options."]
+    )
+
+
+if __name__ == "__main__":
+    main()

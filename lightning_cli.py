@@ -1,0 +1,125 @@
+"""`vnc fit | validate | test`: Lightning's command line over VNCModule, the data modules and the callbacks.
+
+Here stand the defaults of a run, the order of its callbacks, and the run folder runs/NAME. Importing this imports torch
+and Lightning; cli.py does so only when one of the three verbs is asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+
+import datamodules  # noqa: F401  (makes --data FineWebEdu known by its short name)
+from callbacks import CheckpointWriter, Progress, RunRecord, Samples, StopGuard, TrainingMetrics
+from callbacks.metrics import ClockRestart
+from datamodules.base import RowDataModule
+from one_line_errors import OneLineErrors
+from vnc import checkpoint as files
+from vnc.errors import UserError
+from vnc.module import VNCModule
+from vnc.strategy import DistMuonStrategy
+
+TRAINER_DEFAULTS: dict[str, Any] = {
+    "strategy": DistMuonStrategy.strategy_name,
+    "devices": 1,
+    "max_epochs": -1,  # the plan's steps end a run
+    "val_check_interval": 250,
+    "check_val_every_n_epoch": None,  # the interval counts steps of the run
+    "num_sanity_val_steps": 0,
+    "log_every_n_steps": 10,
+    "enable_progress_bar": False,  # callbacks.Progress instead
+    "enable_model_summary": False,  # vnc plan instead
+    "enable_checkpointing": False,  # callbacks.CheckpointWriter instead
+    "use_distributed_sampler": False,  # lanes deal the rows
+}
+
+
+class Parser(OneLineErrors, LightningArgumentParser):
+    """Lightning's parser with errors in one line."""
+
+
+class VNCCLI(LightningCLI):
+    def __init__(self) -> None:
+        super().__init__(
+            VNCModule,
+            RowDataModule,
+            subclass_mode_data=True,
+            trainer_defaults=TRAINER_DEFAULTS,
+            seed_everything_default=1337,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            save_config_kwargs={"overwrite": True},  # a run folder that is taken was refused before
+            parser_class=Parser,
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        hidden = {"model", "dataloaders", "datamodule", "train_dataloaders", "val_dataloaders", "weights_only"}
+        return {verb: hidden for verb in ("fit", "validate", "test")}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--name", type=str, default=None, help="run folder runs/NAME; a time stamp when null")
+        parser.add_argument("--runs_dir", type=str, default="runs", help="where run folders are made")
+        parser.add_argument(
+            "--resume", type=bool, default=False, help="go on from runs/NAME/checkpoints/last if it is there"
+        )
+        parser.add_lightning_class_args(StopGuard, "guard")
+        parser.add_class_arguments(CheckpointWriter, "checkpoint", skip={"folder"})
+        parser.add_lightning_class_args(Samples, "samples")
+
+    def _parse_ckpt_path(self) -> None:
+        """Lightning reads hyperparameters from a file here; ours are directories and never override the config."""
+        settings = self.config[self.config.subcommand]
+        if settings.get("ckpt_path"):
+            path = Path(settings.ckpt_path)
+            if path.is_file():
+                raise UserError(f"ckpt_path={path} is a file; give a checkpoint directory such as "
+                                "runs/NAME/checkpoints/last")  # fmt: skip
+            settings.ckpt_path = str(files.resolve(path))
+
+    def before_instantiate_classes(self) -> None:
+        settings = self.config[self.subcommand]
+        if self.subcommand != "fit":
+            self.save_config_callback = None
+            return
+        settings.name = settings.name or time.strftime("run_%Y%m%d_%H%M%S")
+        self.run_dir = Path(settings.runs_dir) / settings.name
+        last = self.run_dir / "checkpoints" / "last"
+        if settings.resume and settings.ckpt_path is None and (last / files.MODEL_JSON).is_file():
+            settings.ckpt_path = str(last)
+        if settings.ckpt_path is None and (self.run_dir / "checkpoints").exists():
+            raise UserError(f"{self.run_dir} holds a run already; choose another --name, or go on with it by "
+                            f"--resume true")  # fmt: skip
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The trainer, with callbacks in the order in which a step must see them."""
+        settings = self.config_init[self.subcommand]
+        config = {**settings["trainer"], **kwargs}
+        own: list[Any] = list(config.pop("callbacks") or [])
+        if self.subcommand == "fit":
+            checkpoint = settings["checkpoint"]
+            checkpoint.folder = self.run_dir / "checkpoints"
+            metrics = TrainingMetrics()
+            # The guard refuses a broken step, then its weights are saved, before anything that may fail is tried.
+            own = [settings["guard"], metrics, checkpoint, RunRecord(self.run_dir), Progress(), settings["samples"], *own,
+                   ClockRestart(metrics)]  # fmt: skip
+            if config["logger"] in (None, True):
+                config["logger"] = TensorBoardLogger(self.run_dir.parent, name=self.run_dir.name, version="")
+        elif config["logger"] in (None, True):
+            config["logger"] = False
+        return self._instantiate_trainer(config | {"callbacks": own}, [])
+
+
+def main() -> None:
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"lightning\..*")
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    VNCCLI()

@@ -1,0 +1,17 @@
+"""Argument parsers that report a mistake in one line."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NoReturn
+
+import jsonargparse
+
+
+class OneLineErrors(jsonargparse.ArgumentParser):
+    """Mixin: `error` prints one line to stderr and exits with 2, without the usage text."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        line = " ".join(str(message).split())
+        print(f"error: {line} (see {self.prog.removesuffix(' [options]')} --help)", file=sys.stderr)
+        raise SystemExit(2)

@@ -1,0 +1,166 @@
+"""Parquet folders, good and bad. Every bad one must end in one line that names the file."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datamodules.parquet import MANY_ROW_GROUPS, WINDOW_DOCUMENTS, TextWindows, cut, open_shard, read_shards, read_texts
+from vnc.errors import UserError
+
+WriteShard = Callable[..., Path]
+
+
+def refused(match: str) -> Any:
+    """The error is a UserError of one line that matches."""
+    return pytest.raises(UserError, match=rf"\A[^\n]*{match}[^\n]*\Z")
+
+
+def test_the_last_shard_by_name_is_validation(corpus: Path) -> None:
+    training, validation = read_shards(corpus)
+    assert [shard.path.name for shard in training] == ["shard_0.parquet", "shard_1.parquet"]
+    assert validation.path.name == "shard_2.parquet"
+    assert [shard.row_groups for shard in training] == [(50,) * 4] * 2 and validation.row_groups == (50, 10)
+    assert training[0].size == (corpus / "shard_0.parquet").stat().st_size
+
+
+@given(st.lists(st.integers(0, 3000), min_size=1, max_size=200), st.sampled_from([1, 2, 8, 64]))
+def test_windows_cover_all_documents_once_and_are_even(row_groups: list[int], lanes: int) -> None:
+    total = sum(row_groups)
+    if total < lanes:
+        return
+    starts = cut(row_groups, lanes)
+    sizes = np.diff(starts)
+    assert starts[0] == 0 and starts[-1] == total and sizes.min() >= 1
+    if sum(rows > 0 for rows in row_groups) < MANY_ROW_GROUPS * lanes:
+        assert len(sizes) % lanes == 0 and sizes.max() - sizes.min() <= 1
+        assert len(sizes) == lanes or WINDOW_DOCUMENTS / 2 <= sizes.mean() <= 2 * WINDOW_DOCUMENTS
+    else:
+        assert set(np.cumsum(row_groups)) <= set(starts.tolist()) | {0}  # no window spans two row groups
+        assert len(sizes) >= lanes and sizes.max() <= 2 * WINDOW_DOCUMENTS
+
+
+@pytest.mark.parametrize("lanes", [1, 3, 40])
+def test_windows_give_the_documents_in_order(corpus: Path, lanes: int, text: Callable[[int], str]) -> None:
+    windows = TextWindows.of("corpus", read_shards(corpus)[0], lanes)
+    assert windows.count % lanes == 0
+    found = [document for window in range(windows.count) for document in windows.texts(window)]
+    assert found == [text(number) for number in range(400)]
+
+
+def test_empty_documents_and_empty_row_groups_are_passed_over(tmp_path: Path, write_shard: WriteShard) -> None:
+    write_shard(tmp_path / "a.parquet", ["one", "", " \n ", "two"], row_group=1)
+    write_shard(tmp_path / "b.parquet", [])
+    write_shard(tmp_path / "c.parquet", ["three"])
+    windows = TextWindows.of("texts", [open_shard(path) for path in sorted(tmp_path.iterdir())], 1)
+    assert windows.count == 1 and windows.texts(0) == ["one", "two", "three"]
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
+def test_all_kinds_of_strings_are_read(tmp_path: Path, kind: pa.DataType, write_shard: WriteShard) -> None:
+    path = write_shard(tmp_path / "a.parquet", ["one", "two", "one"], kind=kind)
+    open_shard(path)
+    assert read_texts(path, 0, 1) == ["two", "one"]
+
+
+def test_missing_folder(tmp_path: Path) -> None:
+    with refused("nowhere: no such data folder.*data_dir"):
+        read_shards(tmp_path / "nowhere")
+
+
+def test_a_file_in_place_of_the_folder(corpus: Path) -> None:
+    with refused("shard_0.parquet: a file"):
+        read_shards(corpus / "shard_0.parquet")
+
+
+def test_folder_without_shards(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("nothing")
+    with refused("no Parquet shards"):
+        read_shards(tmp_path)
+
+
+def test_one_shard_leaves_nothing_to_train_on(tmp_path: Path, write_shard: WriteShard) -> None:
+    write_shard(tmp_path / "only.parquet", ["one"])
+    with refused("only.parquet is its only shard"):
+        read_shards(tmp_path)
+
+
+def test_shards_without_documents(tmp_path: Path, write_shard: WriteShard) -> None:
+    write_shard(tmp_path / "a.parquet", [])
+    write_shard(tmp_path / "b.parquet", ["one"])
+    with refused("training shards.*no documents"):
+        read_shards(tmp_path)
+    write_shard(tmp_path / "c.parquet", [])
+    with refused("validation shards.*no documents"):
+        read_shards(tmp_path)
+
+
+@pytest.mark.parametrize("kept", [0, 3, 0.5, 0.99])
+def test_truncated_file(tmp_path: Path, corpus: Path, kept: float, write_shard: WriteShard) -> None:
+    whole = (corpus / "shard_0.parquet").read_bytes()
+    (tmp_path / "a.parquet").write_bytes(whole[: int(kept * len(whole) if kept < 1 else kept)])
+    write_shard(tmp_path / "b.parquet", ["one"])
+    with refused("a.parquet: not a whole Parquet file"):
+        read_shards(tmp_path)
+
+
+def test_corrupt_row_group(tmp_path: Path, text: Callable[[int], str]) -> None:
+    path = tmp_path / "a.parquet"
+    table = pa.table({"text": [text(number) for number in range(100)]})
+    pq.write_table(table, path, row_group_size=50, write_page_checksum=True)
+    broken = bytearray(path.read_bytes())
+    broken[200:220] = bytes(20)
+    path.write_bytes(broken)
+    assert open_shard(path).documents == 100
+    assert len(read_texts(path, 1)) == 50
+    with refused("a.parquet, row group 0: cannot be read"):
+        read_texts(path, 0)
+
+
+def test_no_text_column(tmp_path: Path, write_shard: WriteShard) -> None:
+    with refused("a.parquet: no column 'text' .*id, content"):
+        open_shard(write_shard(tmp_path / "a.parquet", ["one"], column="content"))
+
+
+@pytest.mark.parametrize(
+    "values, kind", [([1, 2], pa.int64()), ([b"one"], pa.binary()), ([["one"]], pa.list_(pa.string()))]
+)
+def test_text_column_of_another_type(
+    tmp_path: Path, values: list[object], kind: pa.DataType, write_shard: WriteShard
+) -> None:
+    with refused("a.parquet: column 'text' holds .*, not strings"):
+        open_shard(write_shard(tmp_path / "a.parquet", values, kind=kind))
+
+
+def test_null_document_is_found_on_opening(tmp_path: Path, write_shard: WriteShard) -> None:
+    path = write_shard(tmp_path / "a.parquet", ["one", "two", "three", None], row_group=2)
+    with refused("a.parquet, row group 1, row 1: the document is null"):
+        open_shard(path)
+
+
+def test_null_document_without_statistics_is_found_on_reading(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["one", "two", None, "four"]}), path, write_statistics=False)
+    windows = TextWindows.of("texts", [open_shard(path)], lanes=2)
+    assert windows.texts(0) == ["one", "two"]
+    with refused("a.parquet, row group 0, row 2: the document is null"):
+        windows.texts(1)
+
+
+def test_text_that_is_not_utf8(tmp_path: Path) -> None:
+    raw = pa.array([b"one", b"\xff\xfe"], type=pa.binary())
+    pq.write_table(pa.table({"text": raw.view(pa.string())}), tmp_path / "a.parquet")
+    with refused("a.parquet, row group 0, row 1: the document is not UTF-8"):
+        read_texts(tmp_path / "a.parquet", 0)
+
+
+def test_fewer_documents_than_lanes(tmp_path: Path, write_shard: WriteShard) -> None:
+    shard = open_shard(write_shard(tmp_path / "a.parquet", ["one", "two"]))
+    with refused("texts: 2 documents cannot fill 8 lanes.*--data.lanes"):
+        TextWindows.of("texts", [shard], lanes=8)

@@ -1,0 +1,196 @@
+"""What a model remembers while it generates: the keys and values of past positions, in memory allocated once.
+
+Each row of a batch has its own length, so prompts of different lengths share a batch without padding between them:
+position p of a row lies in slot p of a layer that sees the whole context, and in slot p % window of a layer with a
+window, which keeps no more than that. A forward pass may bring any number of tokens for each row: a prompt, the next
+turn of a chat, or one token. Which slots are written, read and masked depends on lengths alone, so it is worked out
+once for each pass and shared by all layers of equal window.
+
+Used under `torch.inference_mode()` or `no_grad`. Shapes: B rows, T new positions, H heads, D = head_dim, S slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+
+from vnc.attention import attention
+from vnc.config import GPTConfig
+
+# Added to the scores of hidden keys. Its exponential is exactly 0 beside any real score, and unlike -inf it leaves rows
+# that see nothing at all (padding, rows that have ended) finite.
+HIDDEN = -30_000.0
+
+
+class KVCache:
+    """The memory of a batch; `GPT.forward` reads and fills it."""
+
+    def __init__(
+        self, config: GPTConfig, rows: int, length: int, dtype: torch.dtype, device: torch.device | str = "cpu"
+    ) -> None:
+        """Room for `length` positions in each of `rows` rows; keys and values are stored in `dtype`."""
+        self.config, self.rows, self.length = config, rows, length
+        self.dtype, self.device = dtype, torch.device(device)
+        self.timeline = Timeline(rows, length, self.device)
+        self.layers = [LayerCache(self, min(window, length)) for window in config.windows]
+        self._last_embedding: torch.Tensor | None = None  # (B, 1, C), for the smear of the next position
+
+    @property
+    def lengths(self) -> list[int]:
+        """Positions that each row holds."""
+        return list(self.timeline.lengths)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.layers)
+
+    def expect(self, counts: Sequence[int]) -> None:
+        """Announces the next pass: row b brings counts[b] tokens, at the left; what follows them is padding.
+
+        Without it all T tokens of every row count. A count of 0 leaves a row as it is.
+        """
+        self.timeline.announced = list(counts)
+
+    def positions(self, T: int) -> torch.Tensor:
+        """Begins a pass of T tokens: their positions, (B, T) int64. Those of padding stay below `length`.
+
+        Raises ValueError where a row has no room for them.
+        """
+        return self.timeline.begin(T)
+
+    def previous_embedding(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, T, C) -> (B, T, C): the embedding before each position, zeros before a row's first one."""
+        if self._last_embedding is None:
+            self._last_embedding = x.new_zeros(self.rows, 1, x.size(2))
+        previous = torch.cat((self._last_embedding, x[:, :-1]), 1) if x.size(1) > 1 else self._last_embedding
+        self._last_embedding = self.timeline.last(torch.cat((self._last_embedding, x), 1))
+        return previous
+
+    def advance(self, T: int) -> None:
+        """Ends the pass: its tokens are part of the past from now on."""
+        self.timeline.end()
+
+    def select(self, rows: Sequence[int]) -> KVCache:
+        """A new cache that holds copies of these rows, in this order: fewer of them when some have ended, one of them
+        many times when several continuations share a beginning."""
+        chosen = KVCache(self.config, len(rows), self.length, self.dtype, self.device)
+        chosen.timeline.lengths = [self.timeline.lengths[row] for row in rows]
+        index = torch.tensor(rows, device=self.device)
+        for mine, theirs in zip(self.layers, chosen.layers, strict=True):
+            used = min(mine.slots, max(chosen.timeline.lengths, default=0))
+            theirs.keys[:, :, :used] = mine.keys[index, :, :used]
+            theirs.values[:, :, :used] = mine.values[index, :, :used]
+        if self._last_embedding is not None:
+            chosen._last_embedding = self._last_embedding[index]
+        return chosen
+
+
+class LayerCache:
+    """Keys and values of one layer, (B, H, S, D) each; S is its window, or the cache's length if that is less."""
+
+    def __init__(self, cache: KVCache, slots: int) -> None:
+        config, self.slots, self.timeline = cache.config, slots, cache.timeline
+        shape = (cache.rows, config.n_head, slots, config.head_dim)
+        self.keys = torch.zeros(shape, dtype=cache.dtype, device=cache.device)
+        self.values = torch.zeros_like(self.keys)
+
+    def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
+        """Stores the new keys and values; returns what the new queries find. All (B, H, T, D), in q's dtype."""
+        step = self.timeline.step(self.slots)
+        if step.fresh:  # only these tokens to see, as in training; padding comes later than what it could disturb
+            self._store(step, k, v)
+            return attention(q, k, v, self.slots, scale)
+        if step.store_first:
+            self._store(step, k, v)
+            keys, values = self.keys[:, :, : step.used], self.values[:, :, : step.used]
+        else:  # the ring goes round within this pass: its oldest slots are still needed while they are overwritten
+            keys = torch.cat((self.keys[:, :, : step.used], k.to(self.keys.dtype)), 2)
+            values = torch.cat((self.values[:, :, : step.used], v.to(self.keys.dtype)), 2)
+            self._store(step, k, v)
+        y = F.scaled_dot_product_attention(q.to(keys.dtype), keys, values, attn_mask=step.bias(keys.dtype), scale=scale)
+        return y.to(q.dtype)
+
+    def _store(self, step: Step, k: torch.Tensor, v: torch.Tensor) -> None:
+        row, token, slot = step.destination
+        self.keys[row, :, slot] = k[row, :, token].to(self.keys.dtype)
+        self.values[row, :, slot] = v[row, :, token].to(self.keys.dtype)
+
+
+class Timeline:
+    """How many positions each row holds, and how many the present pass adds."""
+
+    def __init__(self, rows: int, length: int, device: torch.device) -> None:
+        self.length, self.device = length, device
+        self.lengths = [0] * rows
+        self.announced: list[int] | None = None
+        self._tokens, self._counts = 0, [0] * rows
+        self._steps: dict[int, Step] = {}
+
+    def begin(self, T: int) -> torch.Tensor:
+        counts, self.announced = self.announced or [T] * len(self.lengths), None
+        if len(counts) != len(self.lengths) or not 0 <= min(counts) <= max(counts) <= T:
+            raise ValueError(f"a pass of {T} tokens for {len(self.lengths)} rows cannot bring counts of {counts}")
+        longest = max(map(sum, zip(self.lengths, counts, strict=True)))
+        if longest > self.length:
+            raise ValueError(f"a row would hold {longest} positions, more than the cache's {self.length}")
+        self._tokens, self._counts = T, counts
+        self._steps.clear()
+        starts = torch.tensor(self.lengths)[:, None]
+        return (starts + torch.arange(T)).clamp_(max=self.length - 1).to(self.device)
+
+    def step(self, slots: int) -> Step:
+        """The present pass as seen by a layer with so many slots."""
+        step = self._steps.get(slots)
+        if step is None:
+            step = self._steps[slots] = Step(self.lengths, self._counts, self._tokens, slots, self.device)
+        return step
+
+    def last(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, 1 + T, C), what was last before the pass and what the pass brings -> (B, 1, C), what is last after it."""
+        if min(self._counts) == self._tokens:
+            return x[:, -1:].clone()  # a view would keep all of x alive
+        rows = torch.arange(len(self._counts), device=self.device)
+        return x[rows, torch.tensor(self._counts, device=self.device)][:, None]
+
+    def end(self) -> None:
+        self.lengths = [length + count for length, count in zip(self.lengths, self._counts, strict=True)]
+
+
+class Step:
+    """One pass through a layer of `slots` slots: where the new keys go, which old ones are read, who sees whom."""
+
+    def __init__(self, starts: list[int], counts: list[int], tokens: int, slots: int, device: torch.device) -> None:
+        self.slots, self.tokens, self.device = slots, tokens, device
+        self.starts, self.counts = torch.tensor(starts)[:, None], torch.tensor(counts)[:, None]  # (B, 1)
+        ends = [start + count for start, count in zip(starts, counts, strict=True)]
+        self.fresh = tokens > 1 and max(starts) == 0
+        self.store_first = tokens == 1 or max(ends) <= slots
+        self.used = min(slots, max(ends if self.store_first else starts))
+        # A row's single token sees all slots in use when no other row uses more of them.
+        self.all_visible = tokens == 1 and min(ends) >= self.used and min(counts) == 1
+        token = torch.arange(tokens)[None]
+        stored = (token < self.counts) & (token >= self.counts - slots)
+        row, token = stored.nonzero(as_tuple=True)
+        slot = (self.starts[row, 0] + token) % slots
+        self.destination = tuple(index.to(device) for index in (row, token, slot))
+        self._bias: torch.Tensor | None = None
+
+    def bias(self, dtype: torch.dtype) -> torch.Tensor | None:
+        """(B, 1, T, keys): 0 where a query may see a key, HIDDEN elsewhere; None where it may see all of them."""
+        if self._bias is None and not self.all_visible:
+            queries = self.starts + torch.arange(self.tokens)  # (B, T)
+            if self.store_first:
+                keys = self._positions_held(self.starts + self.counts)
+            else:
+                keys = torch.cat((self._positions_held(self.starts), queries), 1)
+            distance = queries[:, :, None] - keys[:, None, :]
+            visible = (keys >= 0)[:, None, :] & (distance >= 0) & (distance < self.slots)
+            self._bias = torch.zeros(visible.shape, dtype=dtype).masked_fill_(~visible, HIDDEN)[:, None].to(self.device)
+        return self._bias
+
+    def _positions_held(self, ends: torch.Tensor) -> torch.Tensor:
+        """(B, used): the position whose key each slot holds in rows of so many positions; negative where none."""
+        newest = ends - 1
+        return newest - (newest - torch.arange(self.used)) % self.slots

@@ -1,0 +1,234 @@
+"""Checkpoints: one directory of safetensors and JSON, published whole or not at all; nothing is unpickled.
+
+    step_00000250/
+      model.json       format, sizes (GPTConfig), whether it was trained to chat
+      model/           weights under parameter names, safetensors, written and read by torch.distributed.checkpoint
+      optimizer/       optimizer state under <parameter name>.<state name>
+      plan.json        the TrainingPlan
+      trainer.json     step, callbacks' states, versions
+      data.json        the reader's position
+      tokenizer.json
+
+An export has just model.json, tokenizer.json and one model.safetensors. No Lightning in here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from vnc.config import GPTConfig
+from vnc.errors import UserError
+from vnc.gpt import GPT
+from vnc.tokenizer import Tokenizer
+
+FORMAT = 1
+MODEL_JSON, MODEL_DIR, MODEL_FILE = "model.json", "model", "model.safetensors"
+OPTIMIZER_DIR = "optimizer"
+PARTIAL = ".partial-"  # prefix of directories that are being written, or were when their process died
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to be asked."""
+
+    gpt: GPT
+    tokenizer: Tokenizer
+    chat: bool
+    source: Path
+
+
+def publish(folder: Path, write: Callable[[Path], None]) -> None:
+    """Call `write` with a new directory beside `folder`, flush everything to disk, then rename it to `folder`.
+
+    A reader never sees a directory that is not whole. `folder` must not exist.
+    """
+    partial = folder.parent / f"{PARTIAL}{folder.name}-{os.getpid()}"
+    if partial.exists():
+        shutil.rmtree(partial)
+    partial.mkdir(parents=True)
+    try:
+        write(partial)
+        for file in sorted(partial.rglob("*")):
+            _flush(file)
+        _flush(partial)
+        os.rename(partial, folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    _flush(folder.parent)
+
+
+def point(link: Path, target: Path) -> None:
+    """Make the symbolic link `link` point to its sibling `target`, in one atomic step."""
+    fresh = link.parent / f"{PARTIAL}{link.name}-{os.getpid()}"
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(target.name)
+    os.replace(fresh, link)
+    _flush(link.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in `path`; UserError when it is missing or damaged."""
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path.parent} is not a vnc checkpoint: it has no {path.name}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); use another checkpoint") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path} does not hold a JSON object; use another checkpoint")
+    return value
+
+
+def save_tensors(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write tensors as safetensors shards, each process what it holds."""
+    from torch.distributed.checkpoint import HuggingFaceStorageWriter, save
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*assuming the intent is to save in a single process.*")
+        save(dict(tensors), storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
+
+
+def load_tensors(folder: Path, into: Mapping[str, torch.Tensor]) -> None:
+    """Fill the tensors of `into` in place from the shards in `folder`, whichever number of processes wrote them.
+
+    Every name must be there with the same shape; UserError names the first that is not, or the damaged file.
+    """
+    from torch.distributed.checkpoint import HuggingFaceStorageReader, load
+
+    shards = sorted(folder.glob("*.safetensors"))
+    if not shards:
+        raise UserError(f"{folder} has no *.safetensors files; use another checkpoint")
+    for shard in shards:
+        check_shard(shard)
+    reader = HuggingFaceStorageReader(str(folder))
+    found = {name: tuple(entry.size) for name, entry in reader.read_metadata().state_dict_metadata.items()}
+    _compare_shapes(folder, found, into)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*assuming the intent is to load in a single process.*")
+        load(dict(into), storage_reader=reader)
+
+
+def check_shard(path: Path) -> None:
+    """UserError when a safetensors file is truncated or no such file: its header must describe its exact length."""
+    try:
+        with safetensors.safe_open(path, framework="pt"):
+            pass
+    except (OSError, safetensors.SafetensorError) as error:
+        raise UserError(f"{path} is truncated or damaged ({error}); use an earlier checkpoint") from None
+
+
+def _compare_shapes(folder: Path, found: Mapping[str, tuple[int, ...]], into: Mapping[str, torch.Tensor]) -> None:
+    for name, tensor in into.items():
+        if name not in found:
+            raise UserError(f"{folder} has no tensor {name!r}: it was saved by another model or optimizer")
+        if found[name] != tuple(tensor.shape):
+            raise UserError(f"{folder}: {name} has shape {found[name]}, this run needs {tuple(tensor.shape)}; "
+                            "the model's sizes or vocabulary differ")  # fmt: skip
+
+
+def resolve(path: Path) -> Path:
+    """The checkpoint that `path` means: itself, or the last one of a run folder or a `checkpoints` folder."""
+    for candidate in (path, path / "last", path / "checkpoints" / "last"):
+        if (candidate / MODEL_JSON).is_file():
+            return candidate
+    if not path.exists():
+        raise UserError(f"{path} does not exist; give a checkpoint directory such as runs/NAME/checkpoints/last")
+    raise UserError(f"{path} is not a vnc checkpoint: it has no {MODEL_JSON}; "
+                    "give a directory such as runs/NAME/checkpoints/last")  # fmt: skip
+
+
+def write_model_json(folder: Path, config: GPTConfig, chat: bool) -> None:
+    write_json(folder / MODEL_JSON, {"format": FORMAT, "config": dataclasses.asdict(config), "chat": chat})
+
+
+def read_model_json(folder: Path) -> tuple[GPTConfig, bool]:
+    """(sizes, trained to chat?) of a checkpoint or export."""
+    values = read_json(folder / MODEL_JSON)
+    if values.get("format") != FORMAT:
+        raise UserError(f"{folder / MODEL_JSON}: format {values.get('format')!r} is not one this version reads ({FORMAT})")
+    return GPTConfig.from_dict(values["config"], str(folder / MODEL_JSON)), bool(values["chat"])
+
+
+def load_weights(folder: Path, gpt: GPT) -> None:
+    """Fill `gpt` from a checkpoint or an export, keeping the dtype of its parameters."""
+    parameters = {name: parameter.data for name, parameter in gpt.named_parameters()}
+    single = folder / MODEL_FILE
+    if not single.is_file():
+        return load_tensors(folder / MODEL_DIR, parameters)
+    check_shard(single)
+    tensors = safetensors.torch.load_file(single)
+    _compare_shapes(single, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, parameters)
+    for name, parameter in parameters.items():
+        parameter.copy_(tensors[name])
+
+
+def load_model(
+    path: Path | str, device: torch.device | str = "cpu", compute_dtype: torch.dtype | None = None
+) -> LoadedModel:
+    """Open a checkpoint, a run's last checkpoint or an export for inference.
+
+    `compute_dtype` None takes what vnc.precision chooses for the device.
+    """
+    from vnc.precision import choose_compute_dtype
+
+    folder = resolve(Path(path))
+    config, chat = read_model_json(folder)
+    tokenizer = Tokenizer.load(folder)
+    if tokenizer.vocab_size != config.vocab_size:
+        raise UserError(f"{folder}: its tokenizer has {tokenizer.vocab_size} tokens, its model {config.vocab_size}; "
+                        "files of two checkpoints were mixed")  # fmt: skip
+    dtype = compute_dtype if compute_dtype is not None else choose_compute_dtype("auto", device)[0]
+    with torch.device("meta"):
+        gpt = GPT(config, dtype)
+    gpt.to_empty(device=device)
+    load_weights(folder, gpt)
+    return LoadedModel(gpt.eval().requires_grad_(False), tokenizer, chat, folder)
+
+
+def export(checkpoint: Path | str, out: Path | str, dtype: str = "bfloat16") -> Path:
+    """Write weights, sizes and tokenizer of a checkpoint to the new directory `out`, for inference.
+
+    `dtype`: bfloat16 (half the size) or float32 (exactly the trained weights).
+    """
+    from vnc.precision import DTYPES
+
+    out = Path(out)
+    if out.exists():
+        raise UserError(f"{out} exists already; choose another place or remove it first")
+    if dtype not in DTYPES:
+        raise UserError(f"dtype={dtype!r}: use {' or '.join(DTYPES)}")
+    loaded = load_model(checkpoint, compute_dtype=torch.float32)
+
+    def write(folder: Path) -> None:
+        tensors = {name: p.data.to(DTYPES[dtype]).contiguous() for name, p in loaded.gpt.named_parameters()}
+        safetensors.torch.save_file(tensors, folder / MODEL_FILE)
+        write_model_json(folder, loaded.gpt.config, loaded.chat)
+        loaded.tokenizer.save(folder)
+
+    publish(out, write)
+    return out
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,221 @@
+"""Generation: prompts in, tokens out as they come, for one prompt or many of different lengths at once.
+
+Every round feeds each row what is pending for it (the prompt at first, then its newest token), takes logits only where
+a next token is due, and draws it. When a row closes a tool call, the call is worked out at once and its output becomes
+pending for that row, as if the model had said it; other rows do not wait. Rows that have ended leave the batch once
+they are half of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+
+from vnc.cache import KVCache
+from vnc.calculator import calculate
+from vnc.conversation import Kind
+from vnc.errors import UserError
+from vnc.gpt import GPT
+from vnc.sampling import GREEDY, Sampling, sample
+from vnc.tokenizer import StreamDecoder, Tokenizer
+
+Finish = Literal["stop", "length", "context"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """One token of one row, or the end of the row."""
+
+    row: int
+    """Index of the prompt."""
+    token: int | None
+    """None for the last event of a row. The stop token itself is not among the events."""
+    text: str
+    """The characters that this token completes: whole ones only, and none for special tokens."""
+    kind: Kind
+    """text, or tool: what is being asked of the calculator, or output: what it answered."""
+    finish: Finish | None = None
+    """Why the row ended, in its last event. stop: it said a stop token; length: max_tokens; context: nothing more fits
+    into the model's context."""
+
+
+@dataclass
+class _Row:
+    """A prompt on its way: what the model has not read yet, what it has said, how much more it may say."""
+
+    number: int
+    pending: list[int]
+    limit: int
+    at_limit: Finish
+    decoder: StreamDecoder
+    said: int = 0
+    kind: Kind = "text"
+    call: list[int] = field(default_factory=list)
+    ended: bool = False
+
+
+class Engine:
+    def __init__(self, gpt: GPT, tokenizer: Tokenizer) -> None:
+        """Neither is changed: a model in training can be sampled. `freeze` makes one that is only read faster."""
+        self.gpt, self.tokenizer = gpt, tokenizer
+        self.context = gpt.config.sequence_len
+        self._specials = frozenset(tokenizer.special_ids)
+        self._kinds: dict[int, Kind] = {
+            tokenizer.special("<|tool_start|>"): "tool",
+            tokenizer.special("<|tool_end|>"): "text",
+            tokenizer.special("<|output_start|>"): "output",
+            tokenizer.special("<|output_end|>"): "text",
+        }
+
+    @property
+    def device(self) -> torch.device:
+        return self.gpt.wte.weight.device
+
+    def new_cache(self, rows: int, length: int | None = None) -> KVCache:
+        """An empty cache of `length` positions, by default the whole context.
+
+        On the CPU it holds fp32 whatever the compute dtype: attention of one bf16 query against a cache in bf16 takes 3
+        to 8 times as long there.
+        """
+        dtype = torch.float32 if self.device.type == "cpu" else self.gpt.compute_dtype
+        return KVCache(self.gpt.config, rows, length or self.context, dtype, self.device)
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling = GREEDY,
+        max_tokens: int = 256,
+        stop_ids: Iterable[int] | None = None,
+    ) -> list[list[int]]:
+        """The ids that follow each prompt, tool output included, stop tokens excluded. See `stream`."""
+        said: list[list[int]] = [[] for _ in prompts]
+        for event in self.stream(prompts, sampling, max_tokens, stop_ids):
+            if event.token is not None:
+                said[event.row].append(event.token)
+        return said
+
+    def stream(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling = GREEDY,
+        max_tokens: int = 256,
+        stop_ids: Iterable[int] | None = None,
+        cache: KVCache | None = None,
+    ) -> Generator[Event]:
+        """Tokens as they come; each row's last event says why it ended.
+
+        prompts: ids for each row, at least one; they need not be equally long. max_tokens counts tool output too.
+        stop_ids: None for <|bos|> and <|im_end|>. cache: the prompts go on from what its rows hold, as the next turn of
+        a chat does; afterwards it holds all but the tokens said last, which `cache.lengths` tells. Closing the iterator
+        early leaves it usable too. Raises UserError for a prompt that is empty or longer than the context.
+        """
+        stops = frozenset(self._default_stops() if stop_ids is None else stop_ids)
+        own = cache is None
+        held = [0] * len(prompts) if cache is None else cache.lengths
+        rows = [
+            self._row(number, list(prompt), already, max_tokens)
+            for number, (prompt, already) in enumerate(zip(prompts, held, strict=True))
+        ]
+        if cache is None:
+            longest = max((len(row.pending) + row.limit for row in rows), default=1)
+            cache = self.new_cache(len(rows), min(self.context, longest))
+        generators = sampling.generators(len(rows))
+        for row in rows:
+            if row.limit == 0:
+                yield self._end(row, row.at_limit)
+        prefilled = False
+        while live := [row for row in rows if not row.ended]:
+            if own and prefilled and 2 * len(live) <= len(rows):
+                cache = cache.select([index for index, row in enumerate(rows) if not row.ended])
+                rows = live
+            # Prompts are read whole, the shorter ones padded. After that a row that has much to read (tool output)
+            # takes as many rounds as it needs, so that the others are never padded.
+            width = (min if prefilled else max)(len(row.pending) for row in live)
+            prefilled = True
+            fed = [[] if row.ended else row.pending[:width] for row in rows]
+            due = [index for index, row in enumerate(rows) if not row.ended and len(row.pending) <= width]
+            logits = self._logits(fed, due, cache)
+            for row in live:
+                del row.pending[:width]
+            tokens = sample(logits, sampling, [generators[rows[index].number] for index in due]).tolist()
+            for index, token in zip(due, tokens, strict=True):
+                yield from self._say(rows[index], token, stops)
+
+    def _row(self, number: int, prompt: list[int], held: int, max_tokens: int) -> _Row:
+        room = self.context - held - len(prompt)
+        if not prompt:
+            raise UserError(f"prompt {number}: empty; give it at least the <|bos|> token")
+        if room < 0:
+            raise UserError(
+                f"prompt {number}: {held + len(prompt)} tokens, more than the model's context of {self.context}; "
+                "shorten it (`newest_part` keeps its end)"
+            )
+        if max_tokens < 1:
+            raise UserError(f"max_tokens={max_tokens}: must be at least 1")
+        at_limit: Finish = "length" if max_tokens <= room else "context"
+        return _Row(number, prompt, min(max_tokens, room), at_limit, StreamDecoder(self.tokenizer))
+
+    @torch.inference_mode()
+    def _logits(self, fed: list[list[int]], due: list[int], cache: KVCache) -> torch.Tensor:
+        """Feeds each row its tokens, perhaps none; returns (due, vocabulary) fp32 logits, after the last token of each
+        row that is due."""
+        width = max(map(len, fed))
+        counts = [len(tokens) for tokens in fed]
+        cache.expect(counts)
+        ids = torch.tensor([tokens + [0] * (width - len(tokens)) for tokens in fed], device=self.device)
+        hidden = self.gpt(ids, cache)
+        return self.gpt.logits(hidden[due, [counts[index] - 1 for index in due]])
+
+    def _say(self, row: _Row, token: int, stops: frozenset[int]) -> Iterator[Event]:
+        """Appends a token that the model chose, and what the tool answers to it."""
+        if token in stops:
+            yield self._end(row, "stop")
+            return
+        said = [token]
+        if token == self.tokenizer.special("<|tool_end|>") and row.kind == "tool":
+            output = self.tokenizer.encode(calculate(self.tokenizer.decode(row.call)))
+            said += [self.tokenizer.special("<|output_start|>"), *output, self.tokenizer.special("<|output_end|>")]
+        for each in said[: row.limit - row.said]:
+            yield self._append(row, each)
+        if row.said == row.limit:
+            yield self._end(row, row.at_limit)
+
+    def _append(self, row: _Row, token: int) -> Event:
+        row.pending.append(token)
+        row.said += 1
+        if token in self._specials:
+            kind, text = row.kind, row.decoder.flush()
+            row.kind = self._kinds.get(token, row.kind)
+            row.call = []
+            return Event(row.number, token, text, kind)
+        if row.kind == "tool":
+            row.call.append(token)
+        return Event(row.number, token, row.decoder.feed(token), row.kind)
+
+    def _end(self, row: _Row, finish: Finish) -> Event:
+        row.ended = True
+        return Event(row.number, None, row.decoder.flush(), row.kind, finish)
+
+    def _default_stops(self) -> tuple[int, int]:
+        return self.tokenizer.bos_id, self.tokenizer.special("<|im_end|>")
+
+
+def newest_part(prompt: list[int], room: int) -> tuple[list[int], int]:
+    """A prompt that takes at most `room` tokens: its first token, <|bos|>, and then its newest ones; and how many were
+    left out."""
+    left_out = max(0, len(prompt) - room)
+    return (prompt[:1] + prompt[1 + left_out :] if left_out else prompt), left_out
+
+
+def freeze(gpt: GPT) -> GPT:
+    """Readies a model that will not be trained any further, in place: matrices and embeddings are cast to the compute
+    dtype once and not at each use. The results stay the same, bit for bit; vectors and scalars keep their dtype, since
+    some of them act in fp32."""
+    for parameter in gpt.parameters():
+        parameter.requires_grad_(False)
+        if parameter.dim() >= 2:
+            parameter.data = parameter.data.to(gpt.compute_dtype)
+    return gpt

@@ -1,0 +1,276 @@
+"""The model, top to bottom: token ids in, hidden states, logits or losses out. Two presets from one `GPTConfig`.
+
+Modern (nanochat's recipe, July 2026): rotary positions, RMSNorm without weights, QK-norm, squared ReLU, no biases,
+untied head with capped logits, sliding windows, and four small extras:
+
+- value embeddings: on every other layer each token adds its own learned vector to the values, scaled for each head by
+  a gate that reads the first channels of the layer's input (ResFormer, arXiv 2410.17897);
+- residual and x0 scalars: before each layer the stream is scaled and the normalised embedding mixed in again;
+- smear: each position adds a gated share of the previous token's embedding, bigrams at almost no cost;
+- back-out: a share of the mid-layer stream is subtracted before the head.
+
+Classic: GPT-2 (LayerNorm, learned positions, GELU, biases, tied head).
+
+Weights are fp32 (or what the checkpoint holds); matrix products run in `compute_dtype`, to which weights are cast
+where they are used. Shapes: B rows, T positions, C = n_embd, H heads, D = head_dim, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from vnc.attention import attention
+from vnc.config import SMEAR_CHANNELS, VALUE_GATE_CHANNELS, GPTConfig
+from vnc.loss import cap_logits, summed_cross_entropy, token_cross_entropy
+
+if TYPE_CHECKING:
+    from vnc.cache import KVCache, LayerCache
+
+
+class Linear(nn.Linear):
+    """A linear layer whose weights follow the dtype of its input."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+
+
+class Norm(nn.Module):
+    """RMSNorm without weights, or LayerNorm with weight and bias; statistics in fp32 (torch's kernels see to it)."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.width = config.n_embd
+        self.weight = nn.Parameter(torch.ones(self.width)) if config.norm == "layer" else None
+        self.bias = nn.Parameter(torch.zeros(self.width)) if config.norm == "layer" and config.bias else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.weight is None:
+            return F.rms_norm(x, (self.width,))
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.layer_norm(x, (self.width,), self.weight.to(x.dtype), bias)
+
+
+def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotary embedding (arXiv 2104.09864): turn the pairs (x[d], x[d + D/2]) by the angle of their position.
+
+    x: (B, T, ..., D); cos, sin: broadcastable to (B, T, ..., D/2).
+    """
+    left, right = x.chunk(2, dim=-1)
+    return torch.cat((left * cos - right * sin, right * cos + left * sin), dim=-1)
+
+
+class Attention(nn.Module):
+    def __init__(self, config: GPTConfig, layer: int) -> None:
+        super().__init__()
+        self.config, self.window = config, config.windows[layer]
+        width = config.n_embd
+        # One parameter for the three matrices: one product in the forward, three matrices for Muon.
+        self.qkv = nn.Parameter(torch.empty(3, width, width))
+        self.qkv_bias = nn.Parameter(torch.zeros(3 * width)) if config.bias else None
+        self.proj = Linear(width, width, bias=config.bias)
+        self.value_gate = (
+            Linear(VALUE_GATE_CHANNELS, config.n_head, bias=False) if config.has_value_embedding(layer) else None
+        )
+        # QK-norm makes queries and keys unit RMS; its factor on both is folded into the softmax scale.
+        self.scale = (config.qk_scale**2 or 1.0) * config.head_dim**-0.5
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        value_embedding: torch.Tensor | None,
+        rotary: tuple[torch.Tensor, torch.Tensor] | None,
+        cache: LayerCache | None = None,
+    ) -> torch.Tensor:
+        B, T, C = x.shape
+        H, D = self.config.n_head, self.config.head_dim
+        bias = None if self.qkv_bias is None else self.qkv_bias.to(x.dtype)
+        qkv = F.linear(x, self.qkv.flatten(0, 1).to(x.dtype), bias).view(B, T, 3, H, D)
+        qk, v = qkv[:, :, :2], qkv[:, :, 2]
+        if self.value_gate is not None and value_embedding is not None:
+            gate = 3 * torch.sigmoid(self.value_gate(x[..., :VALUE_GATE_CHANNELS]))  # (B, T, H), in (0, 3)
+            v = v + gate[..., None] * value_embedding.view(B, T, H, D)
+        if rotary is not None:
+            qk = rotate(qk, *rotary)
+        if self.config.qk_scale:
+            qk = F.rms_norm(qk, (D,))
+        q, k, v = qk[:, :, 0].transpose(1, 2), qk[:, :, 1].transpose(1, 2), v.transpose(1, 2)  # (B, H, T, D)
+        if cache is None:
+            y = attention(q, k, v, self.window, self.scale)
+        else:
+            y = cache.attend(q, k, v, self.scale)
+        return self.proj(y.transpose(1, 2).reshape(B, T, C))  # type: ignore[no-any-return]
+
+
+class MLP(nn.Module):
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.fc = Linear(config.n_embd, 4 * config.n_embd, bias=config.bias)
+        self.proj = Linear(4 * config.n_embd, config.n_embd, bias=config.bias)
+        self.squared_relu = config.activation == "relu_squared"
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.fc(x)
+        x = F.relu(x).square() if self.squared_relu else F.gelu(x, approximate="tanh")
+        return self.proj(x)  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """One layer: attention and MLP, each on the normalised stream and added to it."""
+
+    def __init__(self, config: GPTConfig, layer: int) -> None:
+        super().__init__()
+        self.attn_norm, self.attn = Norm(config), Attention(config, layer)
+        self.mlp_norm, self.mlp = Norm(config), MLP(config)
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        value_embedding: torch.Tensor | None,
+        rotary: tuple[torch.Tensor, torch.Tensor] | None,
+        cache: LayerCache | None = None,
+    ) -> torch.Tensor:
+        x = x + self.attn(self.attn_norm(x), value_embedding, rotary, cache)
+        return x + self.mlp(self.mlp_norm(x))  # type: ignore[no-any-return]
+
+
+class GPT(nn.Module):
+    def __init__(self, config: GPTConfig, compute_dtype: torch.dtype = torch.float32) -> None:
+        """Allocates; `init_weights` or a checkpoint fills. Build under `torch.device("meta")` to allocate nothing."""
+        super().__init__()
+        self.config, self.compute_dtype = config, compute_dtype
+        rows, width, layers = config.padded_vocab_size, config.n_embd, config.n_layer
+        self.wte = nn.Embedding(rows, width)
+        self.wpe = nn.Embedding(config.sequence_len, width) if config.positions == "learned" else None
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(layers))
+        self.value_embeds = nn.ModuleDict(
+            {str(layer): nn.Embedding(rows, width) for layer in range(layers) if config.has_value_embedding(layer)}
+        )
+        self.final_norm = Norm(config)
+        self.lm_head = None if config.tied_head else Linear(width, rows, bias=False)
+        if config.extras:
+            self.residual_scale = nn.Parameter(torch.empty(layers))
+            self.x0_scale = nn.Parameter(torch.empty(layers))
+            self.smear_gate = Linear(SMEAR_CHANNELS, 1, bias=False)
+            self.smear_scale = nn.Parameter(torch.empty(1))
+            self.backout_scale = nn.Parameter(torch.empty(1))
+        self._rotary: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    @torch.no_grad()
+    def init_weights(self, generator: torch.Generator | None = None) -> None:
+        """Fill every parameter: the recipe's distributions (DESIGN, "Facts"); GPT-2's for the classic preset."""
+        config, width = self.config, self.config.n_embd
+        if not config.extras:
+            for name, parameter in self.named_parameters():
+                if parameter.dim() < 2:
+                    parameter.fill_(1.0 if name.endswith("norm.weight") else 0.0)
+                else:
+                    std = 0.02 / (2 * config.n_layer) ** 0.5 if name.endswith("proj.weight") else 0.02
+                    parameter.normal_(0, std, generator=generator)
+            return
+        bound = (3 / width) ** 0.5  # uniform with the standard deviation 1 / sqrt(width)
+        self.wte.weight.normal_(0, 0.8, generator=generator)
+        self.head.normal_(0, 0.001, generator=generator)
+        for block in self.blocks:
+            block.attn.qkv.uniform_(-bound, bound, generator=generator)
+            block.attn.proj.weight.zero_()
+            block.mlp.fc.weight.uniform_(-0.4 * bound, 0.4 * bound, generator=generator)
+            block.mlp.proj.weight.zero_()
+            if block.attn.value_gate is not None:
+                block.attn.value_gate.weight.uniform_(0, 0.02, generator=generator)
+        for embedding in self.value_embeds.values():
+            embedding.weight.uniform_(-bound, bound, generator=generator)
+        depth = torch.linspace(0, 1, config.n_layer) if config.n_layer > 1 else torch.zeros(1)
+        self.residual_scale.copy_(1.15 - 0.10 * depth)
+        self.x0_scale.copy_(0.20 - 0.15 * depth)
+        self.smear_gate.weight.uniform_(0, 0.02, generator=generator)
+        self.smear_scale.zero_()
+        self.backout_scale.fill_(0.2)
+
+    @property
+    def head(self) -> torch.Tensor:
+        """(padded_vocab, C): the matrix from hidden states to logits."""
+        return self.wte.weight if self.lm_head is None else self.lm_head.weight
+
+    def rotary(self, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """cos and sin of the rotary angles, (length, D/2) each, in the compute dtype."""
+        device = self.wte.weight.device
+        cached = self._rotary
+        if cached is None or cached[0].size(0) < length or cached[0].device != device:
+            D = self.config.head_dim
+            length = max(length, self.config.sequence_len)
+            frequency = self.config.rope_base ** -(torch.arange(0, D, 2, dtype=torch.float64) / D)
+            angle = torch.outer(torch.arange(length, dtype=torch.float64), frequency)
+            cached = (angle.cos().to(device, self.compute_dtype), angle.sin().to(device, self.compute_dtype))
+            self._rotary = cached
+        return cached[0][:length], cached[1][:length]
+
+    def forward(self, inputs: torch.Tensor, cache: KVCache | None = None) -> torch.Tensor:
+        """(B, T) token ids -> (B, T, C) normalised hidden states, in the compute dtype.
+
+        With a cache, `inputs` continue what the cache holds, row by row, and each row may stand at another position.
+        """
+        config, T = self.config, inputs.size(1)
+        positions = None if cache is None else cache.positions(T)  # (B, T), or None for 0 .. T-1
+        x = self.wte(inputs).to(self.compute_dtype)
+        rotary = None
+        if self.wpe is not None:
+            x = x + self.wpe.weight[:T].to(x.dtype) if positions is None else x + self.wpe(positions).to(x.dtype)
+        elif positions is None:
+            cos, sin = self.rotary(T)
+            rotary = cos[:T, None, None], sin[:T, None, None]  # broadcast over q/k and heads
+        else:
+            cos, sin = self.rotary(cache.length)  # type: ignore[union-attr]
+            rotary = cos[positions][:, :, None, None], sin[positions][:, :, None, None]
+        x0 = x
+        if config.extras:
+            x = F.rms_norm(x, (config.n_embd,))
+            x = x0 = self.smear(x, cache)
+        middle = x
+        for layer, block in enumerate(self.blocks):
+            value_embedding = None
+            if config.extras:
+                x = self.residual_scale[layer] * x + self.x0_scale[layer] * x0
+                if str(layer) in self.value_embeds:
+                    value_embedding = self.value_embeds[str(layer)](inputs).to(x.dtype)
+            x = block(x, value_embedding, rotary, None if cache is None else cache.layers[layer])
+            if layer == config.n_layer // 2:
+                middle = x
+        if config.extras:
+            x = x - self.backout_scale.to(x.dtype) * middle
+        if cache is not None:
+            cache.advance(T)
+        return self.final_norm(x)  # type: ignore[no-any-return]
+
+    def smear(self, x: torch.Tensor, cache: KVCache | None) -> torch.Tensor:
+        """x[t] + scale * sigmoid(gate(x[t])) * x[t - 1]; nothing is added at the first position of a row."""
+        if cache is None:
+            previous = F.pad(x[:, :-1], (0, 0, 1, 0))
+        else:
+            previous = cache.previous_embedding(x)
+        gate = self.smear_scale.to(x.dtype) * torch.sigmoid(self.smear_gate(x[..., :SMEAR_CHANNELS]))
+        return x + gate * previous
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(..., C) hidden states -> (..., V) capped logits, fp32."""
+        weight = self.head[: self.config.vocab_size].to(hidden.dtype)
+        return cap_logits((hidden @ weight.mT).float(), self.config.logit_softcap)
+
+    def summed_loss(self, inputs: torch.Tensor, targets: torch.Tensor, z_loss: float = 0.0) -> torch.Tensor:
+        """Sum of the cross-entropies (nats) of all targets that are not -1: fp32 scalar."""
+        hidden = self(inputs).flatten(0, 1)
+        config = self.config
+        return summed_cross_entropy(
+            hidden, self.head, targets.flatten(), config.vocab_size, config.logit_softcap, z_loss
+        )
+
+    @torch.no_grad()
+    def token_losses(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy of each target in nats, shaped like `targets`, fp32, 0 where it is -1."""
+        hidden = self(inputs).flatten(0, 1)
+        config = self.config
+        losses = token_cross_entropy(hidden, self.head, targets.flatten(), config.vocab_size, config.logit_softcap)
+        return losses.view(targets.shape)

@@ -1,0 +1,254 @@
+"""VNCModule: the model, its plan and its optimizer as a LightningModule. One training_step is one optimizer step over
+all micro-batches of the step, so `global_step`, schedules, checkpoints and resume can never disagree."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+
+from vnc import checkpoint as files
+from vnc.bits_per_byte import BitsPerByte
+from vnc.compiling import compile_in_place
+from vnc.depth import Preset, TrainingPlan, make_plan
+from vnc.errors import UserError
+from vnc.gpt import GPT
+from vnc.optimizer import MuonAdamW
+from vnc.precision import choose_compute_dtype
+from vnc.rows import IGNORED, StepBatch, inputs_and_targets
+
+
+class VNCModule(lightning.LightningModule):
+    """Args:
+    preset: modern (nanochat's recipe) or gpt2 (the classic 124M).
+    depth: Layers; the one knob that sets width, heads, batch, learning rates and horizon.
+    aspect_ratio: Width for each layer of depth.
+    head_dim: Channels of one attention head; the preset's own when null.
+    sequence_len: Context in tokens; the preset's own when null.
+    window_pattern: Attention spans by layer, S = quarter context and L = whole; the preset's own when null.
+    num_steps: Optimizer steps; decides the horizon when given.
+    target_flops: Training FLOPs; decides the horizon when num_steps is null.
+    param_data_ratio: Tokens for each scaling parameter; decides the horizon when both others are null.
+    warmup_steps: Steps of linear learning-rate warm-up; the preset's own when null.
+    total_batch_tokens: Tokens of one optimizer step over all processes; the recipe's own when null.
+    device_batch_size: Rows of one micro-batch on one process; the largest that fits the batch, up to 32, when null.
+    lr_scale: Factor on every learning rate.
+    z_loss: Weight of the squared log-partition added to the loss; 0 is off.
+    compute_dtype: auto, bfloat16 or float32: the dtype of matrix products. Weights stay fp32.
+    compile: auto compiles the blocks where it pays for itself over the planned steps.
+    init_from: Checkpoint whose weights and sizes to start from; null starts from random weights.
+    """
+
+    gpt: GPT
+    plan: TrainingPlan
+
+    def __init__(
+        self,
+        preset: Preset = "modern",
+        depth: int = 12,
+        aspect_ratio: int = 64,
+        head_dim: int | None = None,
+        sequence_len: int | None = None,
+        window_pattern: str | None = None,
+        num_steps: int | None = None,
+        target_flops: float | None = None,
+        param_data_ratio: float | None = None,
+        warmup_steps: int | None = None,
+        total_batch_tokens: int | None = None,
+        device_batch_size: int | None = None,
+        lr_scale: float = 1.0,
+        z_loss: float = 0.0,
+        compute_dtype: Literal["auto", "bfloat16", "float32"] = "auto",
+        compile: Literal["auto", "on", "off"] = "auto",
+        init_from: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.plan_arguments: dict[str, Any] = dict(
+            preset=preset,
+            depth=depth,
+            aspect_ratio=aspect_ratio,
+            head_dim=head_dim,
+            sequence_len=sequence_len,
+            window_pattern=window_pattern,
+            num_steps=num_steps,
+            target_flops=target_flops,
+            param_data_ratio=param_data_ratio,
+            warmup_steps=warmup_steps,
+            total_batch_tokens=total_batch_tokens,
+            device_batch_size=device_batch_size,
+            lr_scale=lr_scale,
+        )
+        self.z_loss, self.compute_dtype_setting, self.compile_setting = z_loss, compute_dtype, compile
+        self.init_from = init_from
+        self.first_step = 0  # global step at which this process started
+
+    # What Lightning calls before the first step, in this order.
+
+    def setup(self, stage: str) -> None:
+        """Make the plan: the vocabulary comes from the data, the number of processes from the trainer."""
+        if hasattr(self, "plan"):
+            return
+        tokenizer = self._datamodule.tokenizer
+        config = None
+        if self.init_from is not None:
+            folder = files.resolve(Path(self.init_from))
+            config, _chat = files.read_model_json(folder)
+            self._check_vocabulary(folder)
+            plan = TrainingPlan.from_dict(files.read_json(folder / "plan.json"), str(folder / "plan.json"))
+            self.plan_arguments |= dict(preset=plan.preset, depth=plan.depth)
+        self.plan = make_plan(
+            **self.plan_arguments,
+            config=config,
+            vocab_size=tokenizer.vocab_size,
+            world_size=self.trainer.world_size,
+        )
+        self.trainer.fit_loop.epoch_loop.max_steps = self.plan.num_steps
+        self.val_bits = BitsPerByte(torch.from_numpy(tokenizer.token_bytes))
+
+    def configure_model(self) -> None:
+        """Allocate and fill the model on its device."""
+        if hasattr(self, "gpt"):
+            return
+        device = self.trainer.strategy.root_device
+        dtype, reason = choose_compute_dtype(self.compute_dtype_setting, device)
+        rank_zero_info(f"compute dtype {reason}")
+        with torch.device("meta"):
+            gpt = GPT(self.plan.config, dtype)
+        gpt.to_empty(device=device)
+        if self.init_from is not None:
+            files.load_weights(files.resolve(Path(self.init_from)), gpt)
+        else:
+            # Drawn on the CPU whatever the device, so that one seed means one model.
+            seed = torch.initial_seed() % 2**63
+            on_cpu = gpt if device.type == "cpu" else GPT(self.plan.config, dtype)
+            on_cpu.init_weights(torch.Generator().manual_seed(seed))
+            if on_cpu is not gpt:
+                gpt.load_state_dict(on_cpu.state_dict())
+        self.gpt = gpt
+
+    def configure_optimizers(self) -> MuonAdamW:
+        return MuonAdamW(self.gpt, self.plan)
+
+    def on_fit_start(self) -> None:
+        choice = compile_in_place(self.gpt, self.plan, self.compile_setting, self.device)
+        rank_zero_info(f"compile {choice}")
+
+    # Steps.
+
+    def training_step(self, batch: StepBatch, batch_idx: int) -> dict[str, torch.Tensor]:
+        """All micro-batches forward and backward, then one update. Returns loss (mean nats for each target of the step)
+        and gradient_norm, fp32 scalars."""
+        optimizer = self._optimizer
+        inputs, targets = inputs_and_targets(batch.rows)
+        count = (targets != IGNORED).sum().clamp(min=1)
+        loss = torch.zeros((), device=self.device)
+        for micro_inputs, micro_targets in zip(inputs, targets, strict=True):
+            part = self.gpt.summed_loss(micro_inputs, micro_targets, self.z_loss) / count
+            self.manual_backward(part)
+            loss += part.detach()
+        norm = optimizer.gradient_norm()
+        optimizer.set_schedule(self.plan, self.global_step)
+        wrapped: Any = self.optimizers()
+        wrapped.step()  # Lightning's wrapper counts the step; it calls MuonAdamW.step
+        optimizer.zero_grad()
+        return {"loss": loss, "gradient_norm": norm}
+
+    def on_train_batch_end(self, outputs: Any, batch: StepBatch, batch_idx: int) -> None:
+        if self.global_step >= self.plan.num_steps:
+            self.trainer.should_stop = True  # has Lightning validate once more before it ends
+
+    def validation_step(self, batch: StepBatch, batch_idx: int) -> None:
+        inputs, targets = inputs_and_targets(batch.rows)
+        for micro_inputs, micro_targets in zip(inputs, targets, strict=True):
+            self.val_bits.update(self.gpt.token_losses(micro_inputs, micro_targets), micro_targets)
+
+    def on_validation_epoch_end(self) -> None:
+        self.log("val/bits_per_byte", self.val_bits.compute().float(), prog_bar=False, rank_zero_only=False)
+        self.val_bits.reset()
+
+    test_step = validation_step
+    on_test_epoch_end = on_validation_epoch_end
+
+    # Checkpoints (called by the strategy).
+
+    def write_checkpoint(self, folder: Path, collected: dict[str, Any]) -> None:
+        """Publish `folder`; `collected` is Lightning's dict of callbacks' and datamodule's states."""
+        datamodule = self._datamodule
+
+        def write(partial: Path) -> None:
+            files.write_model_json(partial, self.gpt.config, bool(datamodule.chat))
+            datamodule.tokenizer.save(partial)
+            files.write_json(partial / "plan.json", self.plan.to_dict())
+            files.write_json(partial / "data.json", collected.get(type(datamodule).__qualname__, {}))
+            files.write_json(
+                partial / "trainer.json",
+                {
+                    "global_step": self.global_step,
+                    "callbacks": collected.get("callbacks", {}),
+                    "versions": {"torch": torch.__version__, "lightning": lightning.__version__,
+                                 "python": platform.python_version()},  # fmt: skip
+                },
+            )
+            files.save_tensors(partial / files.MODEL_DIR, {name: p.data for name, p in self.gpt.named_parameters()})
+            if self.trainer.optimizers:
+                files.save_tensors(partial / files.OPTIMIZER_DIR, self._optimizer.named_state(self.gpt))
+
+        files.publish(folder, write)
+
+    def read_checkpoint(self, folder: Path) -> dict[str, Any]:
+        """The checkpoint as the dict Lightning expects; refuses one of other sizes or another vocabulary."""
+        config, _chat = files.read_model_json(folder)
+        self._check_vocabulary(folder)
+        if config != self.plan.config:
+            mine, other = self.plan.to_dict()["config"], files.read_json(folder / files.MODEL_JSON)["config"]
+            differing = {key: (other[key], mine[key]) for key in mine if other[key] != mine[key]}
+            raise UserError(f"{folder} holds a model of other sizes (checkpoint, this run): {differing}; "
+                            "use the configuration it was trained with, or model.init_from to start a new run from it")  # fmt: skip
+        state = files.read_json(folder / "trainer.json")
+        return {
+            "folder": str(folder),
+            "pytorch-lightning_version": lightning.__version__,
+            "state_dict": {},
+            "global_step": state["global_step"],
+            "callbacks": state["callbacks"],
+            "optimizer_states": [],
+            "lr_schedulers": [],
+            type(self._datamodule).__qualname__: files.read_json(folder / "data.json"),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Set Lightning's counters to the checkpoint's step, as if its batches had been drawn by this process."""
+        step = self.first_step = int(checkpoint["global_step"])
+        loop = self.trainer.fit_loop.epoch_loop
+        loop._batches_that_stepped = step  # the step that loggers see
+        totals = loop.batch_progress.total
+        totals.ready = totals.started = totals.processed = totals.completed = step
+        steps = loop.manual_optimization.optim_step_progress.total
+        steps.ready = steps.completed = step
+
+    def load_optimizer(self, folder: Path, optimizer: Any) -> None:
+        files.load_tensors(folder / files.OPTIMIZER_DIR, optimizer.named_state(self.gpt))
+        optimizer.step_count = self.first_step
+
+    def _check_vocabulary(self, folder: Path) -> None:
+        from vnc.tokenizer import Tokenizer
+
+        theirs, mine = Tokenizer.load(folder), self._datamodule.tokenizer
+        if theirs.fingerprint != mine.fingerprint:
+            raise UserError(f"{folder} was trained with another vocabulary ({theirs.vocab_size} tokens, this data's has "
+                            f"{mine.vocab_size}); set data.tokenizer={folder} to use the checkpoint's")  # fmt: skip
+
+    @property
+    def _datamodule(self) -> Any:
+        return self.trainer.datamodule  # type: ignore[attr-defined]
+
+    @property
+    def _optimizer(self) -> MuonAdamW:
+        optimizer = self.trainer.optimizers[0]
+        assert isinstance(optimizer, MuonAdamW)
+        return optimizer

@@ -1,0 +1,139 @@
+"""The update rules, as pure arithmetic on tensors: Muon for matrices, AdamW for everything else.
+
+Muon (Keller Jordan, 2024) takes the momentum of a matrix's gradient and replaces it by the nearest matrix whose
+singular values are all one, so that every direction of the matrix learns at the same pace. The steps of one update, in
+the order in which `muon_update` calls them:
+
+    nesterov            the momentum, looking one step ahead
+    equilibrate_rows    every row gets the mean row norm, which evens out the spectrum (arXiv 2603.28254)
+    orthogonalize       U S V^T -> U V^T, nearly, by five polynomial steps (Polar Express, arXiv 2505.16932)
+    renormalize         Frobenius norm exactly sqrt(min(rows, cols)) (arXiv 2602.21545)
+    reduce_variance     neurons whose updates keep being large take smaller ones (arXiv 2510.05491)
+    apply_update        step, with cautious weight decay: only where it pulls the same way as the update
+
+All matrices are stacked: (k, rows, cols). Functions ending in an underscore write their first argument in place.
+"""
+
+from __future__ import annotations
+
+import torch
+
+# Five steps, safety factor 2e-2, cushion 2, as published with arXiv 2505.16932.
+POLAR_EXPRESS = (
+    (8.156554524902461, -22.48329292557795, 15.878769915207462),
+    (4.042929935166739, -2.808917465908714, 0.5000178451051316),
+    (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
+    (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
+    (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
+)
+
+
+def nesterov(gradient: torch.Tensor, momentum: torch.Tensor, coefficient: float) -> torch.Tensor:
+    """Update the running mean `momentum` in place and return gradient and momentum blended by `coefficient`."""
+    momentum.lerp_(gradient, 1 - coefficient)
+    return torch.lerp(gradient, momentum, coefficient)
+
+
+def equilibrate_rows(matrices: torch.Tensor) -> torch.Tensor:
+    """Scale each row to the root mean square of the matrix's row norms."""
+    rows = torch.linalg.vector_norm(matrices, dim=-1, keepdim=True, dtype=torch.float32)
+    target = rows.square().mean(dim=-2, keepdim=True).sqrt()
+    return matrices * (target / rows.clamp(min=1e-6)).to(matrices.dtype)
+
+
+def orthogonalize(
+    matrices: torch.Tensor, coefficients: tuple[tuple[float, float, float], ...] = POLAR_EXPRESS, safety: float = 1.01
+) -> torch.Tensor:
+    """Push all singular values towards 1 by odd quintic polynomials a x + b x^3 + c x^5, one step for each triple.
+
+    The products run in the dtype of `matrices`; the small Gram matrix of the shorter side is the one that is squared.
+    """
+    x = matrices.mT if matrices.size(-2) > matrices.size(-1) else matrices
+    norm = torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True, dtype=torch.float32)
+    x = x / (norm * safety + 1e-6).to(x.dtype)
+    for a, b, c in coefficients:
+        gram = torch.bmm(x, x.mT)
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)  # b G + c G G
+        x = torch.baddbmm(x, polynomial, x, beta=a)  # a X + (b G + c G G) X
+    return x.mT if matrices.size(-2) > matrices.size(-1) else x
+
+
+def renormalize(matrices: torch.Tensor) -> torch.Tensor:
+    """Scale each matrix to the Frobenius norm of an exactly semi-orthogonal one."""
+    norm = torch.linalg.vector_norm(matrices, dim=(-2, -1), keepdim=True, dtype=torch.float32)
+    target = min(matrices.size(-2), matrices.size(-1)) ** 0.5
+    return matrices * (target / norm.clamp(min=1e-6)).to(matrices.dtype)
+
+
+def variance_shape(k: int, rows: int, cols: int) -> tuple[int, int, int]:
+    """Shape of the running second moment: one number for each row of a tall matrix, each column of a wide one."""
+    return (k, rows, 1) if rows >= cols else (k, 1, cols)
+
+
+def reduce_variance(update: torch.Tensor, second_moment: torch.Tensor, beta2: float) -> torch.Tensor:
+    """Divide each neuron's update by the root of its running mean square, keeping the matrix's norm.
+
+    `second_moment` (see `variance_shape`) is updated in place.
+    """
+    dim = -1 if update.size(-2) >= update.size(-1) else -2
+    mean_square = update.square().mean(dim=dim, keepdim=True)
+    second_moment.lerp_(mean_square, 1 - beta2)
+    scale = second_moment.clamp(min=1e-10).rsqrt()
+    before = mean_square.sum(dim=(-2, -1), keepdim=True)
+    after = (mean_square * scale.square()).sum(dim=(-2, -1), keepdim=True)
+    return update * (scale * (before / after.clamp(min=1e-20)).sqrt())
+
+
+def apply_update(weights: torch.Tensor, update: torch.Tensor, lr: float, weight_decay: float) -> None:
+    """weights -= lr * (update + decay * weights where update and weights have the same sign), in place."""
+    if weight_decay:
+        agreeing = (update * weights) >= 0
+        update = update + weight_decay * weights * agreeing
+    weights.sub_(update, alpha=lr)
+
+
+@torch.no_grad()
+def muon_update(
+    weights: torch.Tensor,
+    gradient: torch.Tensor,
+    momentum: torch.Tensor,
+    second_moment: torch.Tensor,
+    *,
+    lr: float,
+    momentum_coefficient: float,
+    beta2: float,
+    weight_decay: float,
+    compute_dtype: torch.dtype,
+) -> None:
+    """One Muon step on stacked matrices, in place on weights, momentum and second moment.
+
+    weights, gradient, momentum: (k, rows, cols) fp32. `lr` is multiplied by sqrt(max(1, rows / cols)), so that tall
+    matrices change their outputs as much as square ones. Orthogonalisation runs in `compute_dtype`.
+    """
+    rows, cols = weights.shape[-2:]
+    update = nesterov(gradient, momentum, momentum_coefficient).to(compute_dtype)
+    update = orthogonalize(equilibrate_rows(update)).to(weights.dtype)
+    update = reduce_variance(renormalize(update), second_moment, beta2)
+    apply_update(weights, update, lr * max(1.0, rows / cols) ** 0.5, weight_decay)
+
+
+@torch.no_grad()
+def adamw_update(
+    weights: torch.Tensor,
+    gradient: torch.Tensor,
+    exp_avg: torch.Tensor,
+    exp_avg_sq: torch.Tensor,
+    *,
+    step: int,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+) -> None:
+    """One AdamW step (arXiv 1711.05101) in place on weights and both moments. `step` counts from 1."""
+    beta1, beta2 = betas
+    weights.mul_(1 - lr * weight_decay)
+    exp_avg.lerp_(gradient, 1 - beta1)
+    exp_avg_sq.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+    denominator = (exp_avg_sq / (1 - beta2**step)).sqrt_().add_(eps)
+    weights.addcdiv_(exp_avg, denominator, value=-lr / (1 - beta1**step))

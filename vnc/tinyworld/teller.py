@@ -1,0 +1,120 @@
+"""Templates into text: "{a} found {a_thing}" -> "Mara found a rusty key".
+
+A slot in braces is one of three things. A single letter is someone or something in the cast: {a} is the name, {a.town}
+a fact about them. A longer name is a list in `LISTS`, from which one entry is drawn, and not the same one twice in a
+story. A list with a role, such as {fact.a}, is drawn with that member of the cast as {x}. A capital ({a.He}, {Weather})
+asks for a capital letter.
+"""
+
+import re
+from collections.abc import Sequence
+from functools import cache
+
+from vnc.tinyworld.draw import Draw
+from vnc.tinyworld.facts import FACTS
+from vnc.tinyworld.words import WORDS
+from vnc.tinyworld.world import NUMBERS, PEOPLE, PERSON, TOWN, TOWNS, Person, Town, plural
+
+LISTS: dict[str, tuple[str, ...]] = {**WORDS, **FACTS}
+SLOT = re.compile(r"\{([^{}]+)\}")
+ARTICLE = re.compile(r"\(n\)( (?:[aeiou]|hon))?", re.IGNORECASE)
+
+
+def person_fields(person: Person) -> dict[str, str]:
+    """Everything that a template may say of a person, by the name of the slot's second half; "" is the name itself."""
+    him, his = ("him", "his") if person.he == "he" else ("her", "her")
+    fields = {"": person.name, "he": person.he, "him": him, "his": his, "landmark": TOWN[person.town].landmark}
+    fields |= {name: getattr(person, name) for name in ("town", "job", "kind", "pet", "colour", "food", "friend")}
+    fields["kinds"] = plural(person.kind)
+    return fields
+
+
+def town_fields(town: Town) -> dict[str, str]:
+    """The same for a town: its landmark, its hour as a word, and the towns before and after it."""
+    before, after = town.neighbours
+    return {"": town.name, "landmark": town.landmark, "hour": NUMBERS[town.hour], "before": before, "after": after}
+
+
+FIELDS = {thing.name: person_fields(thing) for thing in PEOPLE} | {thing.name: town_fields(thing) for thing in TOWNS}
+
+
+@cache
+def parse(template: str) -> tuple[tuple[str, str, str, bool], ...]:
+    """The template in pieces (text before the slot, list or role, field or role, capital?)."""
+    pieces = []
+    end = 0
+    for match in SLOT.finditer(template):
+        head, _, tail = match[1].partition(".")
+        capital = not match[1].islower()
+        pieces.append((template[end : match.start()], head.lower(), tail.lower(), capital))
+        end = match.end()
+    return (*pieces, (template[end:], "", "", False))
+
+
+def finish(text: str) -> str:
+    """Settle every "a(n)": "a(n) old key" -> "an old key"."""
+    return ARTICLE.sub(lambda match: "n" + match[1] if match[1] else "", text)
+
+
+class Teller:
+    """Tells one story: fills templates from a `Draw`, remembering the cast and what was drawn already."""
+
+    def __init__(self, draw: Draw) -> None:
+        self.draw = draw
+        self.cast: dict[str, dict[str, str]] = {}
+        self._left: dict[tuple[str | tuple[str, ...], str], list[str]] = {}
+        self._focus = ""  # the last person named, whom "he" or "she" may mean
+
+    def meet(self, roles: str) -> list[Person]:
+        """A different person for each letter of `roles`: drawn, unless the cast has that role already."""
+        known = {fields[""] for fields in self.cast.values()}
+        missing = [role for role in roles if role not in self.cast]
+        strangers = [person for person in PEOPLE if person.name not in known] if known else PEOPLE
+        for role, person in zip(missing, self.draw.arrangement(strangers, len(missing)), strict=True):
+            self.cast[role] = FIELDS[person.name]
+        return [PERSON[self.cast[role][""]] for role in roles]
+
+    def let(self, role: str, name: str) -> None:
+        """Put a person or town into the cast, or any other word that the story goes on to use."""
+        self.cast[role] = FIELDS.get(name) or {"": name}
+
+    def one_of(self, templates: Sequence[str]) -> str:
+        """Draw one of the templates, none of them twice in a story, and fill it."""
+        return self.tell(self._fresh(tuple(templates), "", templates))
+
+    def tell(self, template: str) -> str:
+        """The template with its slots filled; "a(n)" is left for `finish`."""
+        text = []
+        for before, head, tail, capital in parse(template):
+            text.append(before)
+            if head:
+                word = self._member(head, tail) if head in self.cast else self._entry(head, tail)
+                text.append(word[0].upper() + word[1:] if capital else word)
+        return "".join(text)
+
+    def _member(self, role: str, field: str) -> str:
+        fields = self.cast[role]
+        if field in ("who", "whose"):
+            named = self._focus != fields[""] or self.draw.chance(0.4)
+            if not named:
+                return fields["he" if field == "who" else "his"]
+            self._focus = fields[""]
+            return fields[""] + ("" if field == "who" else "'s")
+        self._focus = fields[""] if not field else "" if field == "friend" else self._focus
+        return fields[field]
+
+    def _entry(self, name: str, role: str) -> str:
+        if not role:
+            return self.tell(self._fresh(name, "", LISTS[name]))
+        outer = self.cast.get("x")
+        self.cast["x"] = self.cast[role]
+        text = self.tell(self._fresh(name, self.cast[role][""], LISTS[name]))
+        if outer is not None:
+            self.cast["x"] = outer
+        return text
+
+    def _fresh(self, name: str | tuple[str, ...], about: str, entries: Sequence[str]) -> str:
+        left = self._left.get((name, about))
+        if not left:
+            left = self._left[name, about] = list(entries)
+        return self.draw.take(left)
