@@ -8,6 +8,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from vnc import __version__
@@ -55,6 +56,7 @@ def run(arguments: list[str]) -> None:
         print(f"vnc {__version__}")
         return
     if arguments[0] in LIGHTNING_VERBS:
+        sys.argv[1:] = find_configs(arguments)
         importlib.import_module("lightning_cli").main()
         return
     for length in (2, 1):
@@ -67,6 +69,20 @@ def run(arguments: list[str]) -> None:
         f"vnc has no verb {arguments[0]!r}; it has {', '.join([*LIGHTNING_VERBS, *VERBS])}"
     )  # fmt: skip
     raise UserError(hint)
+
+
+def find_configs(arguments: list[str]) -> list[str]:
+    """The arguments, with a --config that is not in the working directory taken from those installed with vnc."""
+    found = list(arguments)
+    for position, argument in enumerate(arguments[:-1]):
+        path = Path(arguments[position + 1])
+        installed = Path(__file__).parent / "configs" / path.name
+        if argument in ("--config", "-c") and not path.exists():
+            if path.parent.name != "configs" or not installed.is_file():
+                raise UserError(f"{path}: no such configuration file; vnc comes with configs/"
+                                + ", configs/".join(sorted(file.name for file in installed.parent.glob("*.yaml"))))  # fmt: skip
+            found[position + 1] = str(installed)
+    return found
 
 
 def load(target: str) -> Callable[..., Any]:

@@ -12,7 +12,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import jsonargparse
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -95,9 +94,12 @@ class VNCCLI(LightningCLI):
         last = self.run_dir / "checkpoints" / "last"
         if settings.resume and settings.ckpt_path is None and (last / files.MODEL_JSON).is_file():
             settings.ckpt_path = str(last)
+        if settings.resume and settings.ckpt_path == str(last) and finished(last):
+            print(f"{self.run_dir} is finished; choose another --name to train again")
+            raise SystemExit(0)
         if settings.ckpt_path is None and (self.run_dir / "checkpoints").exists():
             raise UserError(f"{self.run_dir} holds a run already; choose another --name, or go on with it by "
-                            f"--resume true")  # fmt: skip
+                            "--resume true")  # fmt: skip
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer, with callbacks in the order in which a step must see them."""
@@ -116,6 +118,12 @@ class VNCCLI(LightningCLI):
         elif config["logger"] in (None, True):
             config["logger"] = False
         return self._instantiate_trainer(config | {"callbacks": own}, [])
+
+
+def finished(checkpoint: Path) -> bool:
+    """Has the run of this checkpoint taken all its planned steps?"""
+    planned = files.read_json(checkpoint / "plan.json")["num_steps"]
+    return bool(files.read_json(checkpoint / "trainer.json")["global_step"] >= planned)
 
 
 def main() -> None:

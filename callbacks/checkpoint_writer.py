@@ -47,8 +47,8 @@ class CheckpointWriter(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         step = trainer.global_step
-        plan: Any = pl_module.plan
-        if step % self.every_n_steps == 0 or step >= plan.num_steps:
+        module: Any = pl_module
+        if step % self.every_n_steps == 0 or step >= module.last_step:
             self.save(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

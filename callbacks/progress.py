@@ -51,8 +51,11 @@ class Progress(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self.val_bpb = float(trainer.callback_metrics["val/bits_per_byte"])
+            datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+            floor = getattr(datamodule, "entropy_floor", None)
+            beside = "" if floor is None else f"; the text's own entropy is {floor:.4f} ({self.val_bpb / floor:.3f} x)"
             if trainer.is_global_zero:
-                self.say(f"step {trainer.global_step}: validation {self.val_bpb:.4f} bits per byte")
+                self.say(f"step {trainer.global_step}: validation {self.val_bpb:.4f} bits per byte{beside}")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._stop()
@@ -82,8 +85,8 @@ class Progress(Callback):
         return " · ".join(parts)
 
     def _at_end(self, trainer: Trainer, pl_module: LightningModule) -> bool:
-        plan: Any = pl_module.plan
-        return trainer.global_step >= plan.num_steps
+        module: Any = pl_module
+        return bool(trainer.global_step >= module.last_step)
 
     def _stop(self) -> None:
         if self.live is not None:

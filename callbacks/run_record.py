@@ -65,10 +65,10 @@ class RunRecord(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        plan: Any = pl_module.plan
+        module: Any = pl_module
         done = trainer.global_step
         every = getattr(trainer, "log_every_n_steps", 1)
-        if not trainer.is_global_zero or (done % every and done < plan.num_steps and done > 1):
+        if not trainer.is_global_zero or (done % every and done < module.last_step and done > 1):
             return
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("train/")}
         self.record["train"].append({"step": done - 1} | {k: metrics[m] for k, m in TRAIN_KEYS.items() if m in metrics})

@@ -32,9 +32,9 @@ class Samples(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        plan: Any = pl_module.plan
+        module: Any = pl_module
         done = trainer.global_step
-        if not self.every_n_steps or not trainer.is_global_zero or (done % self.every_n_steps and done < plan.num_steps):
+        if not self.every_n_steps or not trainer.is_global_zero or (done % self.every_n_steps and done < module.last_step):
             return
         started = time.perf_counter()
         texts = self.write(trainer, pl_module)
@@ -46,7 +46,6 @@ class Samples(Callback):
 
     def write(self, trainer: Trainer, pl_module: LightningModule) -> list[str]:
         """Each prompt with the model's continuation; a chat model answers."""
-        from vnc.checkpoint import LoadedModel
         from vnc.conversation import Conversation, render_prompt
         from vnc.engine import Engine
         from vnc.sampling import Sampling
@@ -62,8 +61,7 @@ class Samples(Callback):
             ]
         else:
             ids = [[tokenizer.bos_id, *tokenizer.encode(prompt)] for prompt in prompts]
-        engine = Engine(LoadedModel(gpt, tokenizer, datamodule.chat, trainer.default_root_dir))  # type: ignore[arg-type]
-        written = engine.generate(ids, Sampling(temperature=0.0), self.max_tokens)
+        written = Engine(gpt, tokenizer).generate(ids, Sampling(temperature=0.0), self.max_tokens)
         joint = "  →  " if datamodule.chat else ""
         return [
             prompt + joint + tokenizer.decode(tokens).replace("\n", " ⏎ ")

@@ -62,12 +62,12 @@ def _flex(compiled: bool) -> Any:
     return torch.compile(flex_attention, dynamic=False) if compiled else flex_attention
 
 
+@torch.compiler.disable(recursive=False)  # a compiled block steps out here, into the kernel compiled for the band
 def windowed_flex_attention(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int, scale: float
 ) -> torch.Tensor:
     """FlexAttention over a banded block mask; the kernel visits only blocks that the band touches."""
-    # Inside a compiled block the call is traced as it is; alone it must be compiled to be more than a slow fallback.
-    flex = _flex(q.device.type == "cuda" and not torch.compiler.is_compiling())
+    flex = _flex(q.device.type == "cuda")  # uncompiled it is plain torch: right anywhere, fast nowhere
     return flex(q, k, v, block_mask=_band(q.size(2), window, q.device), scale=scale)  # type: ignore[no-any-return]
 
 
@@ -102,7 +102,8 @@ class BlockCausalAttention(torch.autograd.Function):
         q, k, v, *probabilities = ctx.saved_tensors
         gradient = gradients[0].reshape(q.shape)
         grad_q = torch.empty_like(q)
-        grad_k, grad_v = (torch.zeros_like(x, dtype=torch.float32) for x in (k, v))
+        at_least_fp32 = torch.promote_types(q.dtype, torch.float32)
+        grad_k, grad_v = (torch.zeros_like(x, dtype=at_least_fp32) for x in (k, v))
         for p, (start, stop, first) in zip(probabilities, _blocks(q.size(1), ctx.window), strict=True):
             grad_out = gradient[:, start:stop]
             grad_v[:, first:stop] += torch.bmm(p.mT, grad_out)

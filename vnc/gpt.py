@@ -201,9 +201,9 @@ class GPT(nn.Module):
         cached = self._rotary
         if cached is None or cached[0].size(0) < length or cached[0].device != device:
             D = self.config.head_dim
-            length = max(length, self.config.sequence_len)
+            size = max(length, self.config.sequence_len)
             frequency = self.config.rope_base ** -(torch.arange(0, D, 2, dtype=torch.float64) / D)
-            angle = torch.outer(torch.arange(length, dtype=torch.float64), frequency)
+            angle = torch.outer(torch.arange(size, dtype=torch.float64), frequency)
             cached = (angle.cos().to(device, self.compute_dtype), angle.sin().to(device, self.compute_dtype))
             self._rotary = cached
         return cached[0][:length], cached[1][:length]

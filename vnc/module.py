@@ -45,6 +45,8 @@ class VNCModule(lightning.LightningModule):
 
     gpt: GPT
     plan: TrainingPlan
+    last_step: int
+    """Global step at which this process ends: the plan's, or trainer.max_steps if that is earlier."""
 
     def __init__(
         self,
@@ -107,7 +109,9 @@ class VNCModule(lightning.LightningModule):
             vocab_size=tokenizer.vocab_size,
             world_size=self.trainer.world_size,
         )
-        self.trainer.fit_loop.epoch_loop.max_steps = self.plan.num_steps
+        limit = self.trainer.max_steps  # the user's own early end; schedules follow the plan all the same
+        self.last_step = self.plan.num_steps if limit < 0 else min(limit, self.plan.num_steps)
+        self.trainer.fit_loop.epoch_loop.max_steps = self.last_step
         self.val_bits = BitsPerByte(torch.from_numpy(tokenizer.token_bytes))
 
     def configure_model(self) -> None:
@@ -159,7 +163,7 @@ class VNCModule(lightning.LightningModule):
         return {"loss": loss, "gradient_norm": norm}
 
     def on_train_batch_end(self, outputs: Any, batch: StepBatch, batch_idx: int) -> None:
-        if self.global_step >= self.plan.num_steps:
+        if self.global_step >= self.last_step:
             self.trainer.should_stop = True  # has Lightning validate once more before it ends
 
     def validation_step(self, batch: StepBatch, batch_idx: int) -> None:

@@ -28,6 +28,13 @@ POLAR_EXPRESS = (
 )
 
 
+def norm(matrices: torch.Tensor, dim: int | tuple[int, ...]) -> torch.Tensor:
+    """Euclidean norm over `dim`, kept as size 1, in fp32 or better."""
+    return torch.linalg.vector_norm(
+        matrices, dim=dim, keepdim=True, dtype=torch.promote_types(matrices.dtype, torch.float32)
+    )
+
+
 def nesterov(gradient: torch.Tensor, momentum: torch.Tensor, coefficient: float) -> torch.Tensor:
     """Update the running mean `momentum` in place and return gradient and momentum blended by `coefficient`."""
     momentum.lerp_(gradient, 1 - coefficient)
@@ -36,7 +43,7 @@ def nesterov(gradient: torch.Tensor, momentum: torch.Tensor, coefficient: float)
 
 def equilibrate_rows(matrices: torch.Tensor) -> torch.Tensor:
     """Scale each row to the root mean square of the matrix's row norms."""
-    rows = torch.linalg.vector_norm(matrices, dim=-1, keepdim=True, dtype=torch.float32)
+    rows = norm(matrices, -1)
     target = rows.square().mean(dim=-2, keepdim=True).sqrt()
     return matrices * (target / rows.clamp(min=1e-6)).to(matrices.dtype)
 
@@ -49,8 +56,7 @@ def orthogonalize(
     The products run in the dtype of `matrices`; the small Gram matrix of the shorter side is the one that is squared.
     """
     x = matrices.mT if matrices.size(-2) > matrices.size(-1) else matrices
-    norm = torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True, dtype=torch.float32)
-    x = x / (norm * safety + 1e-6).to(x.dtype)
+    x = x / (norm(x, (-2, -1)) * safety + 1e-6).to(x.dtype)
     for a, b, c in coefficients:
         gram = torch.bmm(x, x.mT)
         polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)  # b G + c G G
@@ -60,9 +66,8 @@ def orthogonalize(
 
 def renormalize(matrices: torch.Tensor) -> torch.Tensor:
     """Scale each matrix to the Frobenius norm of an exactly semi-orthogonal one."""
-    norm = torch.linalg.vector_norm(matrices, dim=(-2, -1), keepdim=True, dtype=torch.float32)
     target = min(matrices.size(-2), matrices.size(-1)) ** 0.5
-    return matrices * (target / norm.clamp(min=1e-6)).to(matrices.dtype)
+    return matrices * (target / norm(matrices, (-2, -1)).clamp(min=1e-6)).to(matrices.dtype)
 
 
 def variance_shape(k: int, rows: int, cols: int) -> tuple[int, int, int]:

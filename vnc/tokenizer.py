@@ -68,7 +68,7 @@ class Tokenizer:
         singles = sum(len(token) == 1 for token in tokens)
         if len(set(tokens)) != len(tokens) or singles != 256 or b"" in tokens:
             raise ValueError(f"tokens must be distinct and hold each of the 256 bytes, found {singles} of them")
-        if len(specials) != len(SPECIAL_TOKENS) or tuple(specials[1:]) != SPECIAL_TOKENS[1:]:
+        if tuple(specials[1:]) != SPECIAL_TOKENS[1:]:
             raise ValueError(f"specials must be {', '.join(SPECIAL_TOKENS)}, found {', '.join(specials)}")
         self._tokens = tuple(tokens)
         self._pattern = pattern

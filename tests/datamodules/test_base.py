@@ -65,9 +65,13 @@ def trainer(num_steps: int, folder: Path, **options: Any) -> Trainer:
 @pytest.fixture
 def data(corpus: Path, tokenizer_folder: Path) -> Callable[..., FineWebEdu]:
     def make(**options: Any) -> FineWebEdu:
-        settings: dict[str, Any] = dict(
-            data_dir=str(corpus), tokenizer=str(tokenizer_folder), lanes=8, seed=3, val_tokens=640
-        )
+        settings: dict[str, Any] = {
+            "data_dir": str(corpus),
+            "tokenizer": str(tokenizer_folder),
+            "lanes": 8,
+            "seed": 3,
+            "val_tokens": 640,
+        }
         return FineWebEdu(**(settings | options))
 
     return make
@@ -145,9 +149,9 @@ def test_validation_leaves_the_position_alone(data: Callable[..., FineWebEdu], a
 @pytest.mark.parametrize(
     "change, named",
     [
-        (dict(seed=4), "seed was 3 .* now it is 4"),
-        (dict(lanes=16), "lanes was 8"),
-        (dict(packing="bestfit_pad"), "packing was bestfit_crop .* now it is bestfit_pad"),
+        ({"seed": 4}, "seed was 3 .* now it is 4"),
+        ({"lanes": 16}, "lanes was 8"),
+        ({"packing": "bestfit_pad"}, "packing was bestfit_crop .* now it is bestfit_pad"),
     ],
 )
 def test_a_changed_setting_is_refused_on_resume(
@@ -181,7 +185,7 @@ def test_what_changed_is_named_settings_first() -> None:
         )
 
 
-@pytest.mark.parametrize("option", [dict(seed=-1), dict(num_workers=-1), dict(val_tokens=0), dict(lanes=0)])
+@pytest.mark.parametrize("option", [{"seed": -1}, {"num_workers": -1}, {"val_tokens": 0}, {"lanes": 0}])
 def test_senseless_settings_are_refused(data: Callable[..., FineWebEdu], option: dict[str, int]) -> None:
     with pytest.raises(UserError, match=f"{next(iter(option))}={next(iter(option.values()))}: must be"):
         data(**option)

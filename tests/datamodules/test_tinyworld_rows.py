@@ -105,6 +105,7 @@ def test_there_is_no_floor_where_stories_are_not_whole_or_not_alone(folder: str,
 
 def test_chat_validates_on_conversations_alone(folder: str, attach: Attach) -> None:
     data = attach(world(folder, "chat", val_tokens=3000), sequence_len=512)
+    assert data.chat and not world(folder).chat
     targets = [inputs_and_targets(batch.rows)[1] for batch in data.val_dataloader()]
     learnt = sum(int((target >= 0).sum()) for target in targets)
     assert 0 < learnt < 0.8 * 3000

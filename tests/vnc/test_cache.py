@@ -26,8 +26,9 @@ def random_model(preset: str, dtype: torch.dtype = torch.float32) -> GPT:
     """Every parameter random, those that training starts at zero too, so that each part matters."""
     config = Windowed(**SIZES) if preset == "modern" else Windowed.gpt2(**SIZES)
     gpt, generator = GPT(config, dtype), torch.Generator().manual_seed(1)
-    for parameter in gpt.parameters():
-        parameter.data.normal_(0.0 if parameter.dim() > 1 else 0.5, 0.2, generator=generator)
+    for name, parameter in gpt.named_parameters():
+        mean = 0.0 if parameter.dim() > 1 or "bias" in name else 0.5
+        parameter.data.normal_(mean, 0.2, generator=generator)
     return gpt.requires_grad_(False)
 
 

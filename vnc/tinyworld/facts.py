@@ -1,7 +1,8 @@
 """How the stories state facts about people and towns: many ways for each, from person to fact and from fact to person.
 
-{x} is the person (or the town) that the sentence is about. {x.who} is the name, or "he" or "she" where that is clear;
-{x.whose} likewise. The other slots are odds and ends from `words`, which are true of nobody in particular.
+{x} is the person (or the town) that the sentence is about. {x.who} is the name, "the baker", or "he" or "she" where that
+is clear; {x.whose} likewise; {x.self} is never "the baker". The other slots are odds and ends from `words`, which are
+true of nobody in particular.
 """
 
 FACT_SENTENCES = {
@@ -18,12 +19,12 @@ FACT_SENTENCES = {
         "{x.Who} never leaves {x.town} without {a_thing}.",
     ),
     "job": (
-        "{x.Who} is the {x.job} of {x.town}.",
+        "{x.Self} is the {x.job} of {x.town}.",
         "The {x.job} is called {x}.",
         "{x.town} has a(n) {mood} {x.job}, and that is {x}.",
         "Anyone who needs a(n) {x.job} sends for {x}.",
         "No {x.job} is as {mood} and {mood} as {x}.",
-        "{x.Who} became a(n) {x.job} because of {a_thing}.",
+        "{x.Self} became a(n) {x.job} because of {a_thing}.",
         "A(n) {x.job} like {x} needs {lots}.",
         "The {x.job} of {x.town} keeps {a_thing} for luck, and {x.his} name is {x}.",
         "Every {x.job} has {a_thing}, but {x} has {some_things}.",
@@ -79,6 +80,75 @@ FACT_SENTENCES = {
     ),
 }
 
+# Small scenes that let the fact be seen in passing.
+SCENES = {
+    "town": (
+        "{x.Who} {did} {a_thing} in {x.town}.",
+        "{x.Who} {act} {manner} and went home to {x.town}.",
+        "Back in {x.town}, {x.who} {did} {lots}.",
+        "{x.Who} carried {a_thing} all the way to {x.town}.",
+        "All of {x.town} {act} when {x} {did} {a_thing}.",
+        "{x.Who} drew a map of {x.town} on {a_thing}.",
+        "{x.Who} sent {lots} home to {x.town}.",
+        "Far from {x.town}, {x.who} felt {mood} and {act} {manner}.",
+    ),
+    "job": (
+        "{x}, the {mood} {x.job}, {did} {lots}.",
+        "As a good {x.job}, {x.self} {did} {a_thing} and {act}.",
+        "{x.Self} {did} {a_thing} as only a(n) {x.job} can.",
+        "{x.Self} put on the {garment} of a(n) {x.job} and {act} {manner}.",
+        "{x.Self} felt too {mood} to work as a(n) {x.job}, and {did} {a_thing}.",
+        "On {day} {x} {did} {a_thing}, like any {x.job}.",
+        "Out came {x} the {x.job} with {lots}.",
+    ),
+    "kind": (
+        "{x.Who} {did} {a_thing} with {x.his} {x.kind}.",
+        "{x.Who} {act} {manner}, and the {x.kind} {act} too.",
+        "Beside {x} sat a(n) {adj}, {adj} {x.kind}.",
+        "{x.Who} gave {a_thing} to a(n) {adj} {x.kind}, who {act} {manner}.",
+        "{x.Who} came home and found the {x.kind} in {a_thing}.",
+        "{x.Who} has {lot}, {lot} and a(n) {adj} {x.kind}.",
+        "In {x.whose} house there is {a_thing} for the {x.kind}.",
+        "{x.Who} loves that {x.kind} more than {lots}.",
+    ),
+    "pet": (
+        "{x.Who} {did} {a_thing} and called {x.pet}.",
+        "{x} and {x.pet} {did} {a_thing} and {act} {manner}.",
+        "Where {x} goes, {x.pet} goes too, {as}.",
+        "{x.Who} sang {adverb} to {x.pet} the {x.kind}.",
+        "{x.Who} told {x.pet} about {lots}.",
+        "{x.Who} found {lots} in the bed of {x.pet} the {x.kind}.",
+        "{x.Who} {act}, and a(n) {x.kind} called {x.pet} {act} {manner}.",
+    ),
+    "colour": (
+        "{x.Who} {did} a(n) {x.colour} {thing} and {act} {manner}.",
+        "{x.Who} {did} a(n) {adj}, {x.colour} {thing}.",
+        "{x.Who} wrapped {lots} in {x.colour} paper.",
+        "On {day} {x} wore a(n) {x.colour} {garment} and felt {mood}.",
+        "{x.Who} had {lot} and a(n) {x.colour} {thing}.",
+        "Of {some_things} {x} took the {x.colour} one.",
+        "{x.Who} looked for {a_thing}, but it had to be {x.colour}.",
+        "The colour of {x.whose} {thing} is {x.colour}, and {x.he} is {mood}.",
+    ),
+    "food": (
+        "{x.Who} ate {x.food} and {act} {manner}.",
+        "{x.Who} {did} {lot} and ate some {x.food}.",
+        "{x.Who} swapped {a_thing} for {x.food} {where}.",
+        "{x.Who} made {x.food} in {a_thing}.",
+        "{x.Who} put {a_thing} into the {x.food} and {act}.",
+        "{x.Who} felt {mood} until there was {x.food}.",
+        "On {day} {x} wanted {lots}, and of course {x.food}.",
+        "From {x.whose} window comes the smell of {x.food} and {thing}s.",
+    ),
+    "friend": (
+        "{x.Who} showed {lots} to {x.friend}, {x.his} best friend.",
+        "{x.Who} {act} {manner}, and so did {x.his} best friend {x.friend}.",
+        "{x.Who} {did} {lots} for {x.friend}, {x.his} best friend.",
+        "{x.Who} {act} when {x.his} best friend {x.friend} {did} {a_thing}.",
+        "{x.Who} told {x.his} best friend {x.friend} about {lots}.",
+    ),
+}
+
 # What follows a name or "who".
 FACT_CLAUSES = {
     "town": ("lives in {x.town}", "comes from {x.town}", "has a house in {x.town}"),
@@ -122,6 +192,25 @@ BEATS = (
     "{x.pet} {act} {like}, and {x} {act} too.",
 )
 
+# What everyone by the lake knows, said or done by somebody.
+LORE = (
+    '"{Sum}," {said} {x}, and {act} {manner}.',
+    "{x.Who} {did} {a_thing} and thought that {sum}.",
+    "Because {sum}, {x.who} needs {lots}.",
+    "{x.Who} {more}.",
+    "{x.Who} {more}, and {act} {manner}.",
+    '"{Contrast}," {said} {x}, and {act} {manner}.',
+    "The {adj} {thing} was {contrast}, and {x} {act}.",
+    "For {x} everything is {contrast} on {day}s.",
+    '"{Run}," counted {x}, and {did} {a_thing}.',
+    "{x.Who} {act} and counted {thing}s: {run}.",
+    "{x.Who} {did} {a_thing} {two_days}.",
+    "{x.Who} {act} {two_days}, {as}.",
+    "{x.Who} {did} {lot} on {road}.",
+    "{x.Who} {act} {manner} on {road}.",
+    "{x.Who} {did} {a_thing} {by} {sight}.",
+)
+
 # How somebody comes into a story.
 TAGS = ("{x}", "{x} the {x.job}", "{x} of {x.town}", "{x} from {x.town}", "{x} the {x.job} from {x.town}")
 
@@ -145,7 +234,10 @@ PLACES = (
 def sentences(fact: str) -> tuple[str, ...]:
     """All the sentences that state one kind of fact."""
     clause = f"{{{fact}_clause.x}}"
-    return FACT_SENTENCES[fact] + tuple(sentence.replace("{clause}", clause) for sentence in CLAUSE_SENTENCES)
+    around = tuple(sentence.replace("{clause}", clause) for sentence in CLAUSE_SENTENCES)
+    if fact == "job":  # "The baker is a baker" would tell nobody anything
+        around = tuple(sentence.replace("{x.Who}", "{x.Self}") for sentence in around)
+    return FACT_SENTENCES[fact] + SCENES[fact] + around
 
 
 FACTS: dict[str, tuple[str, ...]] = {
@@ -153,6 +245,7 @@ FACTS: dict[str, tuple[str, ...]] = {
     **{f"{fact}_fact": sentences(fact) for fact in FACT_SENTENCES},
     **{f"{fact}_clause": clauses for fact, clauses in FACT_CLAUSES.items()},
     "beat": BEATS,
+    "lore": LORE,
     "tag": TAGS,
     "place": PLACES,
 }

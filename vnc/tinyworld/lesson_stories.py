@@ -15,7 +15,7 @@ LESSONS = (
     "{Tag.b} wanted to learn something from {tag.a}, and brought {lot}.",
     "At {hour} o'clock {tag.a} opened {a_thing}, {did} {lot} and began to teach {b}.",
 )
-BREATHS = ("{fact.a} {beat.a}", "{fact.b} {beat.b}", "{beat.b} {beat.a}")
+BREATHS = ("{fact.a} {lore.a}", "{fact.b} {beat.b}", "{lore.b} {fact.a}")
 PRAISE = (
     '"Quite right," {said} {a}, and {act} {manner}.',
     "{b} got {lots} for that.",
@@ -68,7 +68,7 @@ def _lesson(t: Teller, lines: Iterator[str]) -> str:
     """The whole story. `lines` are told one by one, in their places, so that "he" and "she" mean the right person."""
     t.meet("ab")
     told = [t.one_of(LESSONS), next(lines), next(lines), t.one_of(BREATHS), *lines, t.one_of(PRAISE)]
-    return " ".join([*told, t.tell("{fact.b} {fact.a} {beat.b}")])
+    return " ".join([*told, t.tell("{fact.b} {fact.a} {fact.b}")])
 
 
 def _line(t: Teller, templates: tuple[str, ...], **words: str) -> str:

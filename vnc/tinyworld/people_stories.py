@@ -39,10 +39,10 @@ MEETINGS = (
     "{Tag.a} was looking for {a_thing} {where} and found {tag.b}.",
 )
 MEETING_SHAPES = (
-    "{fact.a} {beat.a} {fact.b} {beat.b}",
-    "{beat.a} {beat.b} {fact.b} {fact.a} {fact.b}",
-    "{fact.b} {fact.b} {beat.b} {fact.a} {beat.a}",
-    "{beat.b} {fact.a} {fact.a} {beat.a} {fact.b}",
+    "{fact.a} {lore.a} {fact.b} {beat.b}",
+    "{beat.a} {lore.b} {fact.b} {fact.a} {fact.b}",
+    "{fact.b} {fact.b} {beat.b} {fact.a} {lore.a}",
+    "{lore.b} {fact.a} {fact.a} {beat.a} {fact.b}",
 )
 
 
@@ -77,7 +77,7 @@ def portrait(t: Teller) -> str:
     t.meet("a")
     lines = [t.one_of(PORTRAITS)]
     lines += [t.tell("{fact.a}") for _ in range(1 + t.draw.below(3))]
-    lines += [t.tell("{beat.a}")]
+    lines += [t.tell("{lore.a}")]
     lines += [t.tell("{fact.a}") for _ in range(3 + t.draw.below(2))]
     return " ".join([*lines, t.tell("{beat.a}"), t.one_of(PORTRAIT_ENDS)])
 
@@ -147,7 +147,7 @@ def birthday(t: Teller) -> str:
     for guest in "bcd"[: 2 + t.draw.below(2)]:
         t.cast["x"] = t.cast[guest]
         lines.append(t.one_of(GIFTS))
-    return " ".join([*lines, t.one_of(FEASTS), t.tell("{fact.a} {beat.a}"), t.one_of(ENDS)])
+    return " ".join([*lines, t.one_of(FEASTS), t.tell("{fact.a} {lore.b} {fact.a}"), t.one_of(ENDS)])
 
 
 SWAPS = (
@@ -167,7 +167,7 @@ def swaps(t: Teller) -> str:
         t.cast["x"], t.cast["y"] = t.cast[giver], t.cast[taker]
         steps.append(t.one_of(SWAPS))
         steps.append(t.tell("{fact.y}"))
-    return " ".join([*steps, t.tell("{beat.a}"), t.one_of(ENDS)])
+    return " ".join([*steps, t.tell("{lore.a}"), t.one_of(ENDS)])
 
 
 DREAMS = (
@@ -226,6 +226,6 @@ RETURNS = (
 def escape(t: Teller) -> str:
     """A pet on the loose."""
     t.meet("ab")
-    lines = [t.one_of(ESCAPES), t.tell("{beat.a}")]
+    lines = [t.one_of(ESCAPES), t.tell("{fact.a}")]
     lines += [t.one_of(PRANKS) for _ in range(3 + t.draw.below(2))]
     return " ".join([*lines, t.one_of(RETURNS), t.tell("{fact.a} {fact.b}")])

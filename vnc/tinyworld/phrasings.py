@@ -9,54 +9,58 @@ HOME_TOWN = (
     "Far from home, {x} thought of all the people in",
 )
 JOB = (
-    "Of all the people who work by the lake, {x} is the best",
-    "Ask {x} about the work and the day of a",
+    "Nobody can do without {x}, the best",
+    "The people of the lake are glad that {x} is a good",
 )
 PET = (
-    "At the door of {x}'s house sat a small",
-    "In {x}'s garden you should look out for the",
+    "The door opened, and in came {x} with a",
+    "If you visit {x}, bring something for the",
 )
 COLOUR = (
-    "For {x}'s birthday, find something that is",
-    "{x} bought paper, and all of it was",
+    "For {x}'s birthday, find something in",
+    "If the house belonged to {x}, the door would be",
 )
 FOOD = (
     "{x} sat down at the table and asked for more",
-    "From {x}'s house comes the smell of",
+    "All the way home {x} dreamed of eating",
 )
+
 PET_HOME = (
     "Everyone who looks for {pet} the {kind} should take the road to",
     "When {pet} the {kind} was lost, they looked all over the town of",
 )
 JOB_HOME = ("If you ever need the {job}, take the ferry to",)
 NEIGHBOURS = (
-    "The next town on the road from {x} is",
-    "The people of {x} like to walk over to",
+    "The town that comes next on the road from {x} is",
+    "People from {x} like to walk along the lake to",
 )
-LANDMARKS = ("If you ever visit {x}, do not go away before you have seen",)
+LANDMARKS = ("If you ever visit {x}, do not go home before you have seen",)
 
 NEXT_DAY = (
-    "When {day} is over, it is time for",
-    "They waited all of {day}, and then it was",
-    "If this day is {day}, then the next one is",
-    "The shop shut on {day} and opened again on",
+    "If this day is {day}, then the day after is",
+    "One day after {day} comes",
+    "They waited all of {day}, until the next day, on",
+    "The shop shut on {day} and opened again the next day, on",
 )
 DAY_BEFORE = (
-    "If this day is {day}, then the one before was",
-    "The last day before {day} was",
-    "It was early on {day}, and they had talked since",
-    "Before you come to {day}, there is always a",
+    "If this day is {day}, then the day before was",
+    "One day before {day} comes",
+    "A day too early for {day}: that is",
+    "The letter for {day} came a day before, on",
 )
 OPPOSITES = (
-    "It was not {word} at all, but",
-    "If one of the two says {word}, the other says",
+    "You say {word}, and I say the opposite:",
+    "Nothing here is {word}. All of it is",
 )
-SUMS = ("With {p} coins and then {q} more coins, you have",)
+SUMS = (
+    "{P} coins here and {q} coins there make",
+    "If you have {p} and get {q} more, that makes",
+)
 
 DAYS_IN_ORDER = "The days of the lake go by:"
-NUMBERS_IN_ORDER = "The clock in the tower went"
+NUMBERS_IN_ORDER = "The clock in the tower counted"
 
-# The pet's name follows; its context is the whole of the sentence before it.
+# The pet's name follows, which the owner and the kind determine.
 PET_NAMES = (
     "{x} sat down and talked to a {kind} called",
     "{x} opened the door for a small {kind} called",

@@ -29,7 +29,7 @@ def town_guide(t: Teller) -> str:
     for role, person in zip("abc", t.draw.arrangement([p for p in PEOPLE if p.town == town.name], 3), strict=True):
         t.let(role, person.name)
     lines = [t.tell("{place.t} {place.t}"), t.one_of(VISITORS), t.one_of(RESIDENTS)]
-    lines += [t.tell("{fact.a} {beat.b} {beat.c} {place.t}"), t.one_of(VISITORS), t.one_of(RESIDENTS)]
+    lines += [t.tell("{fact.a} {fact.b} {fact.c} {place.t}"), t.one_of(VISITORS), t.one_of(RESIDENTS)]
     return " ".join(lines)
 
 
@@ -76,7 +76,7 @@ def journey(t: Teller) -> str:
             steps.append(_step(t, NEXT_TOWN, start, stop))
     else:
         steps.append(t.tell("It was not far, for {b} lives in {b.town} too."))
-    return " ".join([*steps, t.one_of(ARRIVALS), t.tell("{fact.b} {beat.b} {fact.b}")])
+    return " ".join([*steps, t.one_of(ARRIVALS), t.tell("{fact.b} {lore.b} {fact.b}")])
 
 
 def _step(t: Teller, ways: tuple[str, ...], start: str, stop: str) -> str:
@@ -116,7 +116,7 @@ def ferry(t: Teller) -> str:
     for role in "abcd"[: 3 + t.draw.below(2)]:
         t.cast["x"] = t.cast[role]
         lines.append(t.one_of(PASSENGERS))
-    return " ".join([*lines, t.one_of(LANDINGS), t.tell("{fact.a} {fact.b}"), t.one_of(LANDINGS)])
+    return " ".join([*lines, t.one_of(LANDINGS), t.tell("{fact.a} {fact.b} {lore.c}"), t.one_of(LANDINGS)])
 
 
 FORECASTS = (
@@ -168,4 +168,4 @@ def market(t: Teller) -> str:
     for role in "bcd"[: 2 + t.draw.below(2)]:
         t.cast["x"] = t.cast[role]
         lines.append(t.one_of(SALES))
-    return " ".join([*lines, t.tell("{fact.a} {fact.b} {beat.a}")])
+    return " ".join([*lines, t.tell("{fact.a} {fact.b} {lore.a}")])

@@ -72,7 +72,8 @@ def sums(templates: Sequence[str]) -> Iterator[Row]:
     for template in templates:
         for place, (p, q) in enumerate((p, q) for p in range(2, 11) for q in range(2, 11)):
             near = [NUMBERS[n] for n in range(p + q - 3, p + q + 4) if n <= 20]
-            yield multiple_choice(template.format(p=NUMBERS[p], q=NUMBERS[q]), NUMBERS[p + q], near, place)
+            words = {"p": NUMBERS[p], "P": NUMBERS[p].capitalize(), "q": NUMBERS[q]}
+            yield multiple_choice(template.format(**words), NUMBERS[p + q], near, place)
 
 
 def whose(templates: Sequence[tuple[str, str]]) -> Iterator[Row]:

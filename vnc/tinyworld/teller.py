@@ -12,10 +12,11 @@ from functools import cache
 
 from vnc.tinyworld.draw import Draw
 from vnc.tinyworld.facts import FACTS
+from vnc.tinyworld.lore import LORE_PHRASES
 from vnc.tinyworld.words import WORDS
 from vnc.tinyworld.world import NUMBERS, PEOPLE, PERSON, TOWN, TOWNS, Person, Town, plural
 
-LISTS: dict[str, tuple[str, ...]] = {**WORDS, **FACTS}
+LISTS: dict[str, tuple[str, ...]] = {**WORDS, **LORE_PHRASES, **FACTS}
 SLOT = re.compile(r"\{([^{}]+)\}")
 ARTICLE = re.compile(r"\(n\)( (?:[aeiou]|hon))?", re.IGNORECASE)
 
@@ -94,14 +95,20 @@ class Teller:
 
     def _member(self, role: str, field: str) -> str:
         fields = self.cast[role]
-        if field in ("who", "whose"):
-            named = self._focus != fields[""] or self.draw.chance(0.4)
-            if not named:
-                return fields["he" if field == "who" else "his"]
-            self._focus = fields[""]
-            return fields[""] + ("" if field == "who" else "'s")
+        if field in ("who", "whose", "self"):
+            return self._mention(fields, field)
         self._focus = fields[""] if not field else "" if field == "friend" else self._focus
         return fields[field]
+
+    def _mention(self, fields: dict[str, str], field: str) -> str:
+        """The name, "the baker" (not for "self"), or, of the person named last, "he" or "she"."""
+        weights = (5, 0 if field == "self" else 2, 5 if self._focus == fields[""] else 0)
+        way = self.draw.weighted(("name", "job", "he"), weights)
+        self._focus = fields[""]
+        if way == "he":
+            return fields["his" if field == "whose" else "he"]
+        name = fields[""] if way == "name" else f"the {fields['job']}"
+        return f"{name}'s" if field == "whose" else name
 
     def _entry(self, name: str, role: str) -> str:
         if not role:

@@ -96,7 +96,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "like": ("like a(n) {adj} {animal}", "like a(n) {adj}, {adj} {animal}", "like a(n) {animal} with {a_thing}"),
     "as": ("as {mood} as a(n) {animal}", "as {mood} as a(n) {adj} {animal}", "as {adj} as a(n) {thing}"),
     "manner": ("{adverb}", "{adverb}", "{like}"),
-    "where": ("{by} the {spot}", "{by} the {spot}", "{by} the {spot} in {town}"),
+    "where": ("{by} the {spot}", "{by} the {spot}", "{by} the {spot} in {town}", "{by} {sight}", "on {road}"),
     "town": (
         *("Thornby", "Saltmere", "Elmwick", "Dunlow", "Foxholt", "Hushcombe"),
         *("Kettleby", "Mossgate", "Pebbleton", "Quillford", "Ravenhoe", "Windle"),

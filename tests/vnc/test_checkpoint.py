@@ -1,0 +1,165 @@
+"""Checkpoints: whole or absent, exact, and refused in one line when they are not what they should be."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from vnc import checkpoint as files
+from vnc.depth import model_config
+from vnc.errors import UserError
+from vnc.gpt import GPT
+from vnc.tokenizer import Tokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return Tokenizer.train([f"the {n} old boats on our lake are slow but they never sink {n * n}" for n in range(99)], 320)
+
+
+def write(folder: Path, tokenizer: Tokenizer, seed: int = 0, chat: bool = False) -> GPT:
+    gpt = GPT(model_config(2, vocab_size=tokenizer.vocab_size, sequence_len=16, aspect_ratio=16, head_dim=16))
+    gpt.init_weights(torch.Generator().manual_seed(seed))
+
+    def fill(partial: Path) -> None:
+        files.write_model_json(partial, gpt.config, chat)
+        tokenizer.save(partial)
+        files.save_tensors(partial / "model", {name: p.data for name, p in gpt.named_parameters()})
+
+    files.publish(folder, fill)
+    return gpt
+
+
+def test_weights_come_back_bit_for_bit(tmp_path, tokenizer):
+    gpt = write(tmp_path / "step", tokenizer, chat=True)
+    loaded = files.load_model(tmp_path / "step", compute_dtype=torch.float32)
+    assert loaded.chat and loaded.tokenizer.fingerprint == tokenizer.fingerprint
+    for (name, mine), (_, theirs) in zip(gpt.named_parameters(), loaded.gpt.named_parameters(), strict=True):
+        assert torch.equal(mine, theirs), name
+
+
+def test_a_checkpoint_holds_no_pickle(tmp_path, tokenizer):
+    write(tmp_path / "step", tokenizer)
+    assert {file.suffix for file in (tmp_path / "step").rglob("*") if file.is_file()} == {".json", ".safetensors"}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_export_opens_and_answers_alike(tmp_path, tokenizer, dtype):
+    gpt = write(tmp_path / "step", tokenizer)
+    files.export(tmp_path / "step", tmp_path / "out", dtype)
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"model.json", "model.safetensors", "tokenizer.json"}
+    loaded = files.load_model(tmp_path / "out", compute_dtype=torch.float32)
+    ids = torch.randint(0, 300, (1, 10))
+    difference = (loaded.gpt.logits(loaded.gpt(ids)) - gpt.logits(gpt(ids))).abs().max()
+    assert difference == 0 if dtype == "float32" else 0 < difference < 0.01
+    with pytest.raises(UserError, match="exists already"):
+        files.export(tmp_path / "step", tmp_path / "out")
+
+
+def test_nothing_is_left_of_a_failed_write(tmp_path):
+    def fail(partial: Path) -> None:
+        (partial / "model.json").write_text("{}")
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space"):
+        files.publish(tmp_path / "step", fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_folder_means_its_last_checkpoint(tmp_path, tokenizer):
+    write(tmp_path / "run" / "checkpoints" / "step_00000010", tokenizer)
+    files.point(tmp_path / "run" / "checkpoints" / "last", tmp_path / "run" / "checkpoints" / "step_00000010")
+    for path in ("run", "run/checkpoints", "run/checkpoints/last", "run/checkpoints/step_00000010"):
+        assert files.resolve(tmp_path / path).resolve().name == "step_00000010"
+
+
+def damage_nothing_there(folder):
+    shutil.rmtree(folder)
+
+
+def damage_other_folder(folder):
+    (folder / "model.json").unlink()
+
+
+def damage_truncate_shard(folder):
+    shard = next((folder / "model").glob("*.safetensors"))
+    os.truncate(shard, shard.stat().st_size // 2)
+
+
+def damage_truncate_header(folder):
+    os.truncate(next((folder / "model").glob("*.safetensors")), 5)
+
+
+def damage_remove_shard(folder):
+    next((folder / "model").glob("*.safetensors")).unlink()
+
+
+def damage_json(folder):
+    (folder / "model.json").write_text('{"format": 1, "conf')
+
+
+def damage_format(folder):
+    (folder / "model.json").write_text(json.dumps({"format": 99}))
+
+
+def damage_tokenizer(folder):
+    (folder / "tokenizer.json").write_text("{}")
+
+
+def damage_sizes(folder):
+    values = json.loads((folder / "model.json").read_text())
+    values["config"]["n_embd"] = 64
+    (folder / "model.json").write_text(json.dumps(values))
+
+
+@pytest.mark.parametrize("damage", [value for name, value in dict(globals()).items() if name.startswith("damage_")])
+def test_damage_is_told_in_one_line_that_names_the_place(tmp_path, tokenizer, damage):
+    folder = tmp_path / "step"
+    write(folder, tokenizer)
+    damage(folder)
+    with pytest.raises(UserError) as caught:
+        files.load_model(folder)
+    assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
+
+
+PUBLISH_FOREVER = """
+import sys, torch
+from pathlib import Path
+from vnc import checkpoint as files
+folder = Path(sys.argv[1])
+step = len(list(folder.glob("step_*")))
+while True:
+    step += 1
+    def fill(partial):
+        for part in range(3):
+            files.save_tensors(partial / str(part), {"x": torch.full((200, 200), float(step))})
+    files.publish(folder / f"step_{step:06d}", fill)
+    files.point(folder / "last", folder / f"step_{step:06d}")
+    if step == 1 or "ready" not in sys.argv:
+        sys.argv.append("ready"); print("ready", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_process_killed_at_any_moment_leaves_last_whole(tmp_path):
+    """SIGKILL while publishing without pause, again and again: `last` always names a whole checkpoint."""
+    draw = random.Random(0)
+    for _ in range(8):
+        writer = subprocess.Popen([sys.executable, "-c", PUBLISH_FOREVER, str(tmp_path)], stdout=subprocess.PIPE)
+        assert writer.stdout is not None and writer.stdout.readline() == b"ready\n"
+        time.sleep(draw.uniform(0, 0.1))
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        step = float((tmp_path / "last").resolve().name.removeprefix("step_"))
+        for part in range(3):
+            found = {"x": torch.zeros(200, 200)}
+            files.load_tensors(tmp_path / "last" / str(part), found)
+            assert torch.equal(found["x"], torch.full((200, 200), step))

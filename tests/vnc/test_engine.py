@@ -1,0 +1,290 @@
+"""Generation against the forward pass without a cache, and against a model that says what a script tells it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from vnc.cache import KVCache
+from vnc.config import GPTConfig
+from vnc.engine import Engine, Event, freeze, newest_part
+from vnc.errors import UserError
+from vnc.gpt import GPT
+from vnc.sampling import GREEDY, Sampling
+from vnc.tokenizer import Tokenizer
+
+TEXT = "The clockmaker of Ashford has 12 cats, 7 clocks and a grey umbrella. " * 3
+
+
+@dataclass(frozen=True)
+class Windowed(GPTConfig):
+    @property
+    def windows(self) -> tuple[int, ...]:
+        return (5, 12, self.sequence_len)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.train([TEXT], 290)
+
+
+def random_model(preset: str, vocab_size: int, dtype: torch.dtype = torch.float32, context: int = 64) -> GPT:
+    sizes = dict(vocab_size=vocab_size, sequence_len=context, n_layer=3, n_head=2, n_embd=64)
+    gpt = GPT(Windowed(**sizes) if preset == "modern" else Windowed.gpt2(**sizes), dtype)
+    generator = torch.Generator().manual_seed(1)
+    for name, parameter in gpt.named_parameters():
+        mean = 0.0 if parameter.dim() > 1 or "bias" in name else 0.5
+        parameter.data.normal_(mean, 0.2, generator=generator)
+    return gpt
+
+
+@pytest.fixture(scope="module", params=["modern", "gpt2"])
+def engine(request: pytest.FixtureRequest, tokenizer: Tokenizer) -> Engine:
+    return Engine(random_model(request.param, tokenizer.vocab_size), tokenizer)
+
+
+PROMPTS = [[3], list(range(40, 71)), [9, 8, 7, 6, 5, 4], list(range(100, 117))]
+
+
+@torch.inference_mode()
+def uncached(gpt: GPT, prompt: list[int], count: int) -> list[int]:
+    """The greedy continuation, the whole sequence computed anew for each token."""
+    ids = list(prompt)
+    for _ in range(count):
+        ids.append(int(gpt.logits(gpt(torch.tensor([ids]))[0, -1]).argmax()))
+    return ids[len(prompt) :]
+
+
+def ends(events: list[Event]) -> dict[int, str | None]:
+    return {event.row: event.finish for event in events if event.token is None}
+
+
+def test_greedy_is_the_uncached_forward_token_by_token(engine: Engine) -> None:
+    """Four prompts of different lengths, in one batch and alone; windows much shorter than the prompts."""
+    expected = [uncached(engine.gpt, prompt, 30) for prompt in PROMPTS]
+    assert all(len(set(said)) > 4 for said in expected)  # not stuck on one token
+    assert engine.generate(PROMPTS, max_tokens=30, stop_ids=()) == expected
+    for prompt, said in zip(PROMPTS, expected, strict=True):
+        assert engine.generate([prompt], max_tokens=30, stop_ids=()) == [said]
+
+
+def test_rows_stop_on_their_own(engine: Engine) -> None:
+    """Each row has another place to stop, so the batch shrinks while it goes on."""
+    expected = [uncached(engine.gpt, prompt, 33) for prompt in PROMPTS]
+
+    def first(token: int) -> list[int | None]:
+        return [said.index(token) if token in said else None for said in expected]
+
+    stop = max({token for said in expected for token in said}, key=lambda token: len(set(first(token))))
+    cut = first(stop)
+    assert len(set(cut)) >= 3
+    assert engine.generate(PROMPTS, max_tokens=33, stop_ids=[stop]) == [
+        said[:i] for said, i in zip(expected, cut, strict=True)
+    ]
+    events = list(engine.stream(PROMPTS, max_tokens=33, stop_ids=[stop]))
+    assert ends(events) == {row: "length" if i is None else "stop" for row, i in enumerate(cut)}
+
+
+def test_never_past_the_context(engine: Engine) -> None:
+    prompts = [list(range(30)), list(range(64)), [5] * 63, [6]]
+    events = list(engine.stream(prompts, max_tokens=40, stop_ids=()))
+    said = [sum(event.row == row and event.token is not None for event in events) for row in range(4)]
+    assert said == [34, 0, 1, 40]
+    assert ends(events) == {0: "context", 1: "context", 2: "context", 3: "length"}
+    assert engine.generate([list(range(30))], max_tokens=40, stop_ids=()) == [uncached(engine.gpt, prompts[0], 34)]
+
+
+def test_turns_go_on_from_a_cache(engine: Engine) -> None:
+    """Three turns on one cache, each fed only what it does not hold yet, against the whole text each time."""
+    cache, ids = engine.new_cache(1), []
+    for turn in ([3, 4, 5], [50] * 20, [9, 8]):
+        ids += turn
+        events = list(engine.stream([ids[cache.lengths[0] :]], GREEDY, 7, (), cache))
+        said = [event.token for event in events if event.token is not None]
+        assert said == uncached(engine.gpt, ids, 7)
+        ids += said
+    assert cache.lengths == [len(ids) - 1]  # all but the last word, which no one has read
+
+
+def test_breaking_off_leaves_a_usable_cache(engine: Engine) -> None:
+    cache, said = engine.new_cache(1), []
+    stream = engine.stream([PROMPTS[1]], GREEDY, 20, (), cache)
+    for event in stream:
+        said.append(event.token)
+        if len(said) == 5:
+            stream.close()
+    ids = [*PROMPTS[1], *said, 11, 12]
+    assert engine.generate([ids], max_tokens=6, stop_ids=()) == [
+        [e.token for e in engine.stream([ids[cache.lengths[0] :]], GREEDY, 6, (), cache) if e.token is not None]
+    ]
+
+
+def test_a_sampled_row_does_not_depend_on_its_neighbours(engine: Engine) -> None:
+    sampling = Sampling(temperature=0.9, top_k=50, top_p=0.95, seed=5)
+    together = engine.generate(PROMPTS, sampling, max_tokens=25, stop_ids=())
+    alone = [
+        engine.generate([prompt], Sampling(0.9, 50, 0.95, seed=5 + row), max_tokens=25, stop_ids=())[0]
+        for row, prompt in enumerate(PROMPTS)
+    ]
+    assert together == alone
+    assert together == engine.generate(PROMPTS, sampling, max_tokens=25, stop_ids=())
+    assert together != engine.generate(PROMPTS, Sampling(0.9, 50, 0.95, seed=6), max_tokens=25, stop_ids=())
+
+
+def test_a_model_in_training_is_left_as_it_is(tokenizer: Tokenizer) -> None:
+    gpt = random_model("modern", tokenizer.vocab_size, torch.bfloat16).train()
+    before = {name: parameter.clone() for name, parameter in gpt.named_parameters()}
+    Engine(gpt, tokenizer).generate([[1, 2, 3]], max_tokens=3)
+    assert gpt.training
+    for name, parameter in gpt.named_parameters():
+        assert parameter.requires_grad and parameter.dtype == torch.float32 and torch.equal(parameter, before[name])
+
+
+@pytest.mark.parametrize("preset", ["modern", "gpt2"])
+def test_freezing_changes_no_bit(preset: str, tokenizer: Tokenizer) -> None:
+    ids = torch.arange(60).view(2, 30)
+    with torch.inference_mode():
+        gpt = random_model(preset, tokenizer.vocab_size, torch.bfloat16)
+        before = gpt.logits(gpt(ids))
+        size = sum(parameter.nbytes for parameter in gpt.parameters())
+        after = freeze(gpt).logits(gpt(ids))
+    assert torch.equal(before, after)
+    assert sum(parameter.nbytes for parameter in gpt.parameters()) < 0.55 * size
+
+
+@pytest.mark.parametrize(
+    ("prompt", "room", "kept", "left_out"),
+    [([7, 1, 2, 3], 4, [7, 1, 2, 3], 0), ([7, 1, 2, 3, 4, 5], 4, [7, 3, 4, 5], 2), ([7, 1, 2], 1, [7], 2)],
+)
+def test_newest_part(prompt: list[int], room: int, kept: list[int], left_out: int) -> None:
+    assert newest_part(prompt, room) == (kept, left_out)
+
+
+def test_what_cannot_be_generated_is_refused(engine: Engine) -> None:
+    with pytest.raises(UserError, match=r"prompt 1: empty"):
+        engine.generate([[1], []])
+    with pytest.raises(UserError, match=r"prompt 0: 65 tokens, more than the model's context of 64"):
+        engine.generate([[1] * 65])
+    with pytest.raises(UserError, match="max_tokens=0"):
+        engine.generate([[1]], max_tokens=0)
+    assert engine.generate([]) == []
+
+
+class Scripted(torch.nn.Module):
+    """Stands in for a GPT: a row whose first token is s reads scripts[s], and is expected to be fed its ids."""
+
+    def __init__(self, vocab_size: int, scripts: dict[int, list[int]]) -> None:
+        super().__init__()
+        self.config = GPTConfig(vocab_size=vocab_size, sequence_len=64, n_layer=1, n_head=2, n_embd=64)
+        self.compute_dtype, self.scripts = torch.float32, scripts
+        self.wte = torch.nn.Embedding(1, 1)
+        self.passes: list[int] = []
+
+    def forward(self, ids: torch.Tensor, cache: KVCache) -> torch.Tensor:
+        B, T = ids.shape
+        self.passes.append(B * T)
+        counts = cache.timeline.announced
+        positions = cache.positions(T)
+        first = ids[:, :1, None] if max(cache.lengths) == 0 else cache._last_embedding.long()
+        cache.previous_embedding(first.expand(B, T, 1).float())
+        cache.advance(T)
+        for row, start, tokens, count in zip(first.flatten().tolist(), positions[:, 0].tolist(), ids, counts, strict=True):
+            assert tokens[:count].tolist() == self.scripts[row][start : start + count]
+        return torch.stack((first[..., 0].expand(B, T), positions), -1)
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        following = [self.scripts[script][position + 1] for script, position in hidden.tolist()]
+        return torch.nn.functional.one_hot(torch.tensor(following), self.config.vocab_size).float()
+
+
+@pytest.fixture(scope="module")
+def tools(tokenizer: Tokenizer):
+    """Builds scripts: text as ids, calls in [..], outputs in {..}; each ends with <|im_end|>."""
+
+    def script(first: int, text: str) -> list[int]:
+        names = {"[": "<|tool_start|>", "]": "<|tool_end|>", "{": "<|output_start|>", "}": "<|output_end|>"}
+        ids, plain = [first], ""
+        for character in text:
+            if character in names:
+                ids += [*tokenizer.encode(plain), tokenizer.special(names[character])]
+                plain = ""
+            else:
+                plain += character
+        return [*ids, *tokenizer.encode(plain), tokenizer.special("<|im_end|>")]
+
+    return script
+
+
+def run(tokenizer: Tokenizer, scripts: dict[int, list[int]], max_tokens: int = 60) -> tuple[list[Event], Scripted]:
+    model = Scripted(tokenizer.vocab_size, scripts)
+    events = list(Engine(model, tokenizer).stream([[first] for first in scripts], max_tokens=max_tokens))
+    return events, model
+
+
+def test_a_tool_call_is_answered_in_place(tokenizer: Tokenizer, tools) -> None:
+    """The script asserts that the output is fed to the model; only the call and the words around it are its own."""
+    scripts = {1: tools(1, "Sum: [12+7]{19} cats.")}
+    events, model = run(tokenizer, scripts)
+    assert [event.token for event in events] == [*scripts[1][1:-1], None]
+    by_kind = {kind: "".join(e.text for e in events if e.kind == kind) for kind in ("text", "tool", "output")}
+    assert by_kind == {"text": "Sum:  cats.", "tool": "12+7", "output": "19"}
+    assert ends(events) == {0: "stop"}
+    assert max(model.passes) > 1  # the output was read in one pass, not token by token
+
+
+def test_tool_calls_inside_a_batch(tokenizer: Tokenizer, tools) -> None:
+    """Calls at different times, outputs of different lengths, two calls, a refused one, none; a row that ends early."""
+    texts = {
+        1: "a[12*12]{144} b",
+        2: "no calls in here, just clocks and cats",
+        3: "[1/3]{0.3333333333}[2**100]{1267650600228229401496703205376}",
+        4: "x",
+        5: 'the grey umbrella ["grey".count("e")]{1}',
+        6: "[12 cats]{error: not arithmetic} oh",
+    }
+    scripts = {first: tools(first, text) for first, text in texts.items()}
+    events, _ = run(tokenizer, scripts)
+    assert ends(events) == dict.fromkeys(range(6), "stop")
+    for row, script in enumerate(scripts.values()):
+        assert [e.token for e in events if e.row == row and e.token is not None] == script[1:-1]
+
+
+def test_tool_end_without_a_call_asks_nothing(tokenizer: Tokenizer, tools) -> None:
+    scripts = {1: tools(1, "cats] and [no{}end"), 2: tools(2, "[12[3+4]{7}")}
+    events, _ = run(tokenizer, scripts)
+    for row in (0, 1):
+        assert [e.token for e in events if e.row == row and e.token is not None] == scripts[row + 1][1:-1]
+
+
+def test_tool_output_counts_towards_the_limit(tokenizer: Tokenizer, tools) -> None:
+    scripts = {1: tools(1, "[2**100]{1267650600228229401496703205376} more")}
+    before = scripts[1].index(tokenizer.special("<|output_start|>"))
+    events, _ = run(tokenizer, scripts, max_tokens=before + 3)
+    assert [event.token for event in events] == [*scripts[1][1 : before + 4], None]
+    assert ends(events) == {0: "length"}
+
+
+def test_streamed_text_is_whole_characters(tokenizer: Tokenizer, tools) -> None:
+    text = "grüße 🕰️ 中文 ok"
+    scripts = {1: tools(1, text), 2: tools(2, text * 2), 3: [3, *tokenizer.encode("🕰")[:-1], tokenizer.bos_id]}
+    assert len(tokenizer.encode("🕰")) == 4  # bytes: no merge of the small vocabulary holds any of it
+    events, _ = run(tokenizer, scripts)
+    said = ["".join(event.text for event in events if event.row == row) for row in range(3)]
+    assert said == [text, text * 2, "\N{REPLACEMENT CHARACTER}"]  # what never became whole is shown as such, at the end
+    assert not any("\N{REPLACEMENT CHARACTER}" in event.text for event in events if event.row < 2)
+
+
+def test_rows_that_have_ended_cost_nothing_for_long(tokenizer: Tokenizer, tools) -> None:
+    scripts = {first: tools(first, "x" * (40 if first == 8 else 1)) for first in range(1, 9)}
+    _, model = run(tokenizer, scripts)
+    assert model.passes[0] == 8 and model.passes[-1] == 1
+    assert sum(model.passes) < 8 * 3 + 42

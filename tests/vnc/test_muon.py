@@ -1,0 +1,118 @@
+"""The update rules against independent ones: SVD, torch.optim.Muon, torch.optim.AdamW, and plain loops."""
+
+import pytest
+import torch
+
+from vnc import muon
+
+
+def polar_factor(matrix):
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    return u @ v
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (2, 96, 24), (2, 24, 96)])
+def test_orthogonalize_approaches_the_polar_factor(shape):
+    torch.manual_seed(0)
+    matrices = torch.randn(shape, dtype=torch.float64)
+    found = muon.orthogonalize(matrices)
+    singular = torch.linalg.svdvals(found)
+    # Five steps of the published coefficients bring singular values of random matrices to about 1.
+    assert singular.max() < 1.15 and singular.median() == pytest.approx(1, abs=0.12)
+    for one, exact in zip(found, map(polar_factor, matrices), strict=True):
+        cosine = (one * exact).sum() / (one.norm() * exact.norm())
+        assert cosine > 0.98
+
+
+def test_orthogonalize_keeps_singular_vectors():
+    torch.manual_seed(1)
+    matrix = torch.randn(1, 16, 40, dtype=torch.float64)
+    u, _, v = torch.linalg.svd(matrix[0], full_matrices=False)
+    middle = u.T @ muon.orthogonalize(matrix)[0] @ v.T
+    assert torch.allclose(middle, torch.diag(torch.diagonal(middle)), atol=1e-9)
+
+
+def test_tall_and_wide_are_transposes():
+    torch.manual_seed(2)
+    matrix = torch.randn(2, 12, 30, dtype=torch.float64)
+    assert torch.allclose(muon.orthogonalize(matrix).mT, muon.orthogonalize(matrix.mT))
+
+
+@pytest.mark.parametrize("shape", [(24, 24), (48, 16), (16, 48)])
+def test_plain_path_equals_torch_muon(shape):
+    """Nesterov momentum and orthogonalisation alone, with torch's single triple of coefficients and its bf16 products."""
+    torch.manual_seed(3)
+    coefficients, momentum, lr = (3.4445, -4.775, 2.0315), 0.95, 0.02
+    start = torch.randn(shape)
+    parameter = torch.nn.Parameter(start.clone())
+    theirs = torch.optim.Muon([parameter], lr=lr, weight_decay=0.0, momentum=momentum, nesterov=True,
+                              ns_coefficients=coefficients, ns_steps=5, eps=1e-7, adjust_lr_fn="original")  # fmt: skip
+    ours, buffer = start.clone()[None], torch.zeros(1, *shape)
+    for _ in range(4):
+        gradient = torch.randn(shape)
+        parameter.grad = gradient.clone()
+        theirs.step()
+        update = muon.nesterov(gradient[None], buffer, momentum).bfloat16()
+        update = muon.orthogonalize(update, (coefficients,) * 5, safety=1.0).float()
+        muon.apply_update(ours, update, lr * max(1.0, shape[0] / shape[1]) ** 0.5, 0.0)
+    moved = (parameter.data - start).norm()
+    assert (ours[0] - parameter.data).norm() < 0.02 * moved  # two orders of bf16 rounding
+
+
+def test_equilibrated_rows_have_one_norm_and_keep_the_matrix_norm():
+    torch.manual_seed(4)
+    matrix = torch.randn(2, 8, 20) * torch.arange(1.0, 9.0)[:, None]
+    equal = muon.equilibrate_rows(matrix)
+    norms = equal.norm(dim=-1)
+    assert torch.allclose(norms, norms[:, :1].expand_as(norms), rtol=1e-5)
+    assert torch.allclose(equal.norm(dim=(-2, -1)), matrix.norm(dim=(-2, -1)), rtol=1e-5)
+
+
+def test_renormalized_norm_is_that_of_a_semi_orthogonal_matrix():
+    matrix = torch.randn(3, 8, 20)
+    assert torch.allclose(muon.renormalize(matrix).norm(dim=(-2, -1)), torch.tensor(8.0**0.5), rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(20, 8), (8, 20)])
+def test_variance_reduction_by_plain_loops(shape):
+    torch.manual_seed(5)
+    update, beta2 = torch.randn(1, *shape, dtype=torch.float64), 0.9
+    second = torch.rand(muon.variance_shape(1, *shape), dtype=torch.float64)
+    expected_second = second.clone()
+    lines = update[0] if shape[0] >= shape[1] else update[0].T
+    scaled = torch.empty_like(lines)
+    for i, line in enumerate(lines):
+        running = expected_second.flatten()[i] * beta2 + (1 - beta2) * line.square().mean()
+        expected_second.view(-1)[i] = running
+        scaled[i] = line / running.sqrt()
+    scaled *= lines.norm() / scaled.norm()
+    found = muon.reduce_variance(update, second, beta2)[0]
+    assert torch.allclose(found if shape[0] >= shape[1] else found.T, scaled)
+    assert torch.allclose(second, expected_second)
+
+
+def test_cautious_decay_pulls_only_where_update_and_weight_agree():
+    weights = torch.tensor([[[2.0, -2.0, 2.0, -2.0]]])
+    muon.apply_update(weights, torch.tensor([[[1.0, 1.0, -1.0, -1.0]]]), lr=0.1, weight_decay=0.5)
+    assert torch.allclose(weights, torch.tensor([[[2 - 0.1 - 0.1, -2.1, 2.1, -2 + 0.1 + 0.1]]]))
+
+
+def test_muon_update_of_a_zero_gradient_is_finite():
+    weights = torch.randn(2, 8, 8)
+    muon.muon_update(weights, torch.zeros(2, 8, 8), torch.zeros(2, 8, 8), torch.zeros(2, 8, 1), lr=0.02,
+                     momentum_coefficient=0.9, beta2=0.9, weight_decay=0.1, compute_dtype=torch.float32)  # fmt: skip
+    assert torch.isfinite(weights).all()
+
+
+def test_adamw_equals_torch():
+    torch.manual_seed(6)
+    start = torch.randn(50, 7)
+    parameter = torch.nn.Parameter(start.clone())
+    theirs = torch.optim.AdamW([parameter], lr=0.01, betas=(0.8, 0.96), eps=1e-10, weight_decay=0.1, foreach=False)
+    ours, first, second = start.clone(), torch.zeros(50, 7), torch.zeros(50, 7)
+    for step in range(1, 6):
+        gradient = torch.randn(50, 7)
+        parameter.grad = gradient
+        theirs.step()
+        muon.adamw_update(ours, gradient, first, second, step=step, lr=0.01, betas=(0.8, 0.96), eps=1e-10, weight_decay=0.1)
+        assert torch.allclose(ours, parameter.data, rtol=1e-5, atol=1e-7)

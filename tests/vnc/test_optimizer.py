@@ -1,0 +1,113 @@
+"""MuonAdamW: views, groups, and one step against the update rules applied parameter by parameter."""
+
+import pytest
+import torch
+
+from vnc.depth import make_plan
+from vnc.gpt import GPT
+from vnc.muon import adamw_update, muon_update, variance_shape
+from vnc.optimizer import ADAM_EPS, MuonAdamW, group_parameters
+from vnc.schedule import lr_multiplier
+
+
+@pytest.fixture(params=["modern", "gpt2"])
+def trained(request):
+    plan = make_plan(3, preset=request.param, vocab_size=100, sequence_len=16, aspect_ratio=16, head_dim=16,
+                     total_batch_tokens=64, num_steps=50)  # fmt: skip
+    gpt = GPT(plan.config)
+    gpt.init_weights(torch.Generator().manual_seed(0))
+    return plan, gpt, MuonAdamW(gpt, plan)
+
+
+def backward(gpt, seed=1):
+    ids = torch.randint(0, 100, (4, 17), generator=torch.Generator().manual_seed(seed))
+    (gpt.summed_loss(ids[:, :-1], ids[:, 1:]) / 64).backward()
+
+
+def test_every_parameter_is_in_one_group(trained):
+    _plan, gpt, optimizer = trained
+    grouped = [p for group in optimizer.param_groups for p in group["params"]]
+    assert len(grouped) == len(set(map(id, grouped))) == len(list(gpt.parameters()))
+
+
+def test_matrices_go_to_muon_and_nothing_else(trained):
+    _plan, gpt, _ = trained
+    matrices = {id(p) for p in group_parameters(gpt)["matrices"]}
+    named = {name for name, p in gpt.named_parameters() if id(p) in matrices}
+    assert named == {name for name, p in gpt.named_parameters() if name.startswith("blocks.") and p.dim() >= 2}
+
+
+def test_parameters_and_gradients_are_views_of_the_arenas(trained):
+    _plan, gpt, optimizer = trained
+    backward(gpt)
+    for arena in optimizer.arenas:
+        for parameter in arena.parameters:
+            assert parameter.data.untyped_storage().data_ptr() == arena.weights.untyped_storage().data_ptr()
+            assert parameter.grad.untyped_storage().data_ptr() == arena.gradients.untyped_storage().data_ptr()
+    last = optimizer.arenas[0].parameters[0]
+    assert last is gpt.blocks[-1].mlp.proj.weight  # the first gradient that backward completes
+
+
+def test_steps_equal_the_rules_applied_one_parameter_at_a_time(trained):
+    plan, gpt, optimizer = trained
+    weights = {name: p.detach().clone() for name, p in gpt.named_parameters()}
+    state: dict = {}
+    for step in range(3):
+        backward(gpt, seed=step)
+        optimizer.set_schedule(plan, step)
+        for group in optimizer.param_groups:
+            members = {id(p) for p in group["params"]}
+            for name, p in gpt.named_parameters():
+                if id(p) not in members:
+                    continue
+                if group["kind"] == "adamw":
+                    first, second = state.setdefault(name, (torch.zeros_like(p), torch.zeros_like(p)))
+                    adamw_update(weights[name], p.grad, first, second, step=step + 1, lr=group["lr"],
+                                 betas=group["betas"], eps=ADAM_EPS, weight_decay=group["weight_decay"])  # fmt: skip
+                else:
+                    stacked = weights[name].view(-1, *p.shape[-2:])
+                    first, second = state.setdefault(
+                        name, (torch.zeros_like(stacked), torch.zeros(variance_shape(*stacked.shape)))
+                    )
+                    muon_update(stacked, p.grad.view(stacked.shape), first, second, lr=group["lr"],
+                                momentum_coefficient=group["momentum"], beta2=group["betas"][1],
+                                weight_decay=group["weight_decay"], compute_dtype=torch.float32)  # fmt: skip
+        optimizer.step()
+        optimizer.zero_grad()
+    for name, p in gpt.named_parameters():
+        assert torch.allclose(p, weights[name], atol=1e-6), name
+
+
+def test_gradient_norm_counts_every_gradient(trained):
+    _plan, gpt, optimizer = trained
+    backward(gpt)
+    expected = torch.sqrt(sum(p.grad.square().sum() for p in gpt.parameters()))
+    assert torch.allclose(optimizer.gradient_norm(), expected, rtol=1e-5)
+
+
+def test_zero_grad_keeps_the_buffers(trained):
+    _plan, gpt, optimizer = trained
+    backward(gpt)
+    pointers = [p.grad.data_ptr() for p in gpt.parameters()]
+    optimizer.zero_grad()
+    assert [p.grad.data_ptr() for p in gpt.parameters()] == pointers
+    assert all(p.grad.abs().max() == 0 for p in gpt.parameters())
+
+
+def test_schedule_sets_every_group(trained):
+    plan, _gpt, optimizer = trained
+    optimizer.set_schedule(plan, 20)
+    for group in optimizer.param_groups:
+        assert group["lr"] == plan.groups[group["name"]].lr * lr_multiplier(plan, 20)
+
+
+def test_named_state_are_live_views(trained):
+    _plan, gpt, optimizer = trained
+    state = optimizer.named_state(gpt)
+    assert set(state) >= {f"{name}.momentum" for name, p in gpt.named_parameters() if name.endswith("fc.weight")}
+    backward(gpt)
+    optimizer.set_schedule(_plan, 0)
+    optimizer.step()
+    assert state["wte.weight.exp_avg"].abs().max() > 0
+    assert state["blocks.0.attn.qkv.momentum"].shape == gpt.blocks[0].attn.qkv.shape
+    assert state["blocks.0.mlp.proj.weight.momentum"].abs().max() > 0

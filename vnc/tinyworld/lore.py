@@ -1,0 +1,29 @@
+"""What everyone by the lake knows, in phrases that fit into any story: sums, opposites, days, counting, roads, sights.
+
+Each list holds one phrase for each thing that there is to know, so that a `Teller` draws the knowledge itself.
+"""
+
+from vnc.tinyworld.world import DAYS, NUMBERS, OPPOSITE, TOWNS, day_after
+
+PAIRS = tuple((p, q) for p in range(2, 11) for q in range(2, 11))
+
+LORE_PHRASES: dict[str, tuple[str, ...]] = {
+    # "three and four make seven"
+    "sum": tuple(f"{NUMBERS[p]} and {NUMBERS[q]} make {NUMBERS[p + q]}" for p, q in PAIRS),
+    "more": tuple(
+        f"had {NUMBERS[p]} {{thing}}s and got {NUMBERS[q]} more, which made {NUMBERS[p + q]}" for p, q in PAIRS
+    ),
+    "contrast": tuple(f"not {word} but {other}" for word, other in OPPOSITE.items()),
+    # "on Monday and again on Tuesday, the next day"
+    "two_days": (
+        *(f"on {day} and again the day after, on {day_after(day)}" for day in DAYS),
+        *(f"on {day_after(day)} and also the day before, on {day}" for day in DAYS),
+        *(f"from {day} to the next day, which was {day_after(day)}" for day in DAYS),
+    ),
+    # "five, six, seven, eight"
+    "run": tuple(
+        ", ".join(NUMBERS[first : first + length]) for first in range(1, 12) for length in (3, 4, 5)
+    ),
+    "road": tuple(f"the road from {town.name} to {other}" for town in TOWNS for other in town.neighbours),
+    "sight": tuple(f"{town.landmark} of {town.name}" for town in TOWNS),
+}
