@@ -79,8 +79,8 @@ def find_configs(arguments: list[str]) -> list[str]:
         installed = Path(__file__).parent / "configs" / path.name
         if argument in ("--config", "-c") and not path.exists():
             if path.parent.name != "configs" or not installed.is_file():
-                raise UserError(f"{path}: no such configuration file; vnc comes with configs/"
-                                + ", configs/".join(sorted(file.name for file in installed.parent.glob("*.yaml"))))  # fmt: skip
+                known = ", ".join(f"configs/{file.name}" for file in sorted(installed.parent.glob("*.yaml")))
+                raise UserError(f"{path}: no such configuration file; vnc comes with {known}")
             found[position + 1] = str(installed)
     return found
 
@@ -119,7 +119,13 @@ def overview() -> str:
     width = max(map(len, verbs))
     lines = [f"  vnc {name:<{width}}  {text}" for name, text in verbs.items()]
     return "\n".join(
-        ["vnc trains small GPTs from raw text into chatbots.", "", *lines, "", "vnc VERB --help tells a verb's options."]
+        [
+            "vnc trains small GPTs from raw text into chatbots.",
+            "",
+            *lines,
+            "",
+            "vnc VERB --help tells a verb's options.",
+        ]
     )
 
 

@@ -62,7 +62,7 @@ class VNCCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         hidden = {"model", "dataloaders", "datamodule", "train_dataloaders", "val_dataloaders", "weights_only"}
-        return {verb: hidden for verb in ("fit", "validate", "test")}
+        return dict.fromkeys(("fit", "validate", "test"), hidden)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--name", type=str, default=None, help="run folder runs/NAME; a time stamp when null")
@@ -111,8 +111,8 @@ class VNCCLI(LightningCLI):
             checkpoint.folder = self.run_dir / "checkpoints"
             metrics = TrainingMetrics()
             # The guard refuses a broken step, then its weights are saved, before anything that may fail is tried.
-            own = [settings["guard"], metrics, checkpoint, RunRecord(self.run_dir), Progress(), settings["samples"], *own,
-                   ClockRestart(metrics)]  # fmt: skip
+            first = [settings["guard"], metrics, checkpoint, RunRecord(self.run_dir), Progress(), settings["samples"]]
+            own = [*first, *own, ClockRestart(metrics)]
             if config["logger"] in (None, True):
                 config["logger"] = TensorBoardLogger(self.run_dir.parent, name=self.run_dir.name, version="")
         elif config["logger"] in (None, True):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning_utilities.core.rank_zero import rank_zero_only
 
 from vnc import checkpoint as files
 from vnc.errors import UserError
@@ -52,7 +52,7 @@ class CheckpointWriter(Callback):
             self.save(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.state.fn == "fit" or trainer.sanity_checking or not self.keep_best:
+        if trainer.state.fn != "fit" or trainer.sanity_checking or not self.keep_best:
             return
         value = float(trainer.callback_metrics["val/bits_per_byte"])
         if self.best is not None and not value < self.best:

@@ -52,8 +52,12 @@ class RunRecord(Callback):
             "params": dataclasses.asdict(counts) | {"total": counts.total, "scaling": counts.scaling(plan.config)},
             "flops_per_token": plan.flops_per_token,
             "device": device_name(pl_module.device),
-            "versions": {"vnc": vnc.__version__, "torch": torch.__version__, "lightning": lightning.__version__,
-                         "python": platform.python_version()},  # fmt: skip
+            "versions": {
+                "vnc": vnc.__version__,
+                "torch": torch.__version__,
+                "lightning": lightning.__version__,
+                "python": platform.python_version(),
+            },  # fmt: skip
             "started": kept.get("started", time.strftime("%Y-%m-%dT%H:%M:%S%z")),
             "floor_bits_per_byte": getattr(datamodule, "entropy_floor", None),
             "train": kept.get("train", []),

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 from rich.text import Text
 
@@ -23,9 +24,11 @@ class Samples(Callback):
         max_tokens: Tokens to write for each prompt.
     """
 
-    def __init__(self, every_n_steps: int = 250, prompts: list[str] | None = None, max_tokens: int = 48) -> None:
+    def __init__(self, every_n_steps: int = 250, prompts: list[str] | None = None, max_tokens: int = 64) -> None:
         if every_n_steps < 0 or max_tokens < 1:
-            raise UserError(f"samples: every_n_steps={every_n_steps} must be 0 or more, max_tokens={max_tokens} at least 1")
+            raise UserError(
+                f"samples: every_n_steps={every_n_steps} must be 0 or more, max_tokens={max_tokens} at least 1"
+            )
         self.every_n_steps, self.prompts, self.max_tokens = every_n_steps, prompts, max_tokens
         self.console = Console(highlight=False)
 
@@ -34,14 +37,18 @@ class Samples(Callback):
     ) -> None:
         module: Any = pl_module
         done = trainer.global_step
-        if not self.every_n_steps or not trainer.is_global_zero or (done % self.every_n_steps and done < module.last_step):
+        if (
+            not self.every_n_steps
+            or not trainer.is_global_zero
+            or (done % self.every_n_steps and done < module.last_step)
+        ):
             return
         started = time.perf_counter()
         texts = self.write(trainer, pl_module)
         self.console.print(Text(f"step {done}: samples ({time.perf_counter() - started:.1f} s)"))
         for text in texts:
             self.console.print(Text(f"  {text}"), soft_wrap=True)
-        if trainer.logger is not None and hasattr(trainer.logger.experiment, "add_text"):
+        if isinstance(trainer.logger, TensorBoardLogger):
             trainer.logger.experiment.add_text("samples", "\n\n".join(texts), done)
 
     def write(self, trainer: Trainer, pl_module: LightningModule) -> list[str]:

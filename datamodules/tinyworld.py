@@ -28,6 +28,10 @@ Content = Literal["stories", "chat"]
 WINDOW_DOCUMENTS = 128
 STORY_EVERY = 8  # in chat one document in so many is a story (a third of what is learnt), lest the model forgets
 TOKENIZER_DOCUMENTS = 2_000  # of each kind, from which the vocabulary is learnt
+SAMPLE_PROMPTS: dict[Content, list[str]] = {  # nothing at all asks for a whole story
+    "stories": ["", "Mara lives in", "Of all the animals"],
+    "chat": ["Where does Mara live?", "Who are you?", "What is 37 plus 58?"],
+}
 VALIDATION_BOOK = -1  # a book that no data.seed can name
 
 
@@ -98,6 +102,7 @@ class TinyWorld(RowDataModule):
         super().__init__(packing, lanes, seed, num_workers, val_tokens)
         self.content, self.vocab_size = content, vocab_size
         self.chat = content == "chat"
+        self.sample_prompts = SAMPLE_PROMPTS[content]
         self.tokenizer_dir = Path(data_dir) / f"bpe_{vocab_size}"
 
     def prepare_data(self) -> None:

@@ -14,7 +14,8 @@ import cli
 SMALL = [
     "--data", "TinyWorld", "--data.vocab_size", "512", "--data.val_tokens", "512", "--model.depth", "2",
     "--model.aspect_ratio", "16", "--model.head_dim", "16", "--model.sequence_len", "64",
-    "--model.total_batch_tokens", "512", "--model.device_batch_size", "4", "--model.num_steps", "20", "--model.warmup_steps", "2",
+    "--model.total_batch_tokens", "512", "--model.device_batch_size", "4", "--model.num_steps", "20",
+    "--model.warmup_steps", "2",
     "--samples.every_n_steps", "0", "--trainer.log_every_n_steps", "1", "--trainer.val_check_interval", "10",
 ]  # fmt: skip
 

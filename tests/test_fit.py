@@ -54,6 +54,15 @@ def test_a_run_learns(here):
     assert values[-1] < values[0] - 0.2
 
 
+def test_every_weight_has_learnt(here):
+    """Every parameter has optimizer state that a gradient has reached, and no projection is left at its initial zero."""
+    found = tensors(here / "runs" / "whole" / "checkpoints" / "last")
+    moments = {name: tensor for name, tensor in found.items() if name.endswith((".momentum", ".exp_avg"))}
+    assert len(moments) == len([name for name in found if name.startswith("model.")])
+    assert [name for name, tensor in moments.items() if not tensor.abs().max() > 0] == []
+    assert all(found[f"model.blocks.{i}.{part}.proj.weight"].abs().max() > 0 for i in (0, 1) for part in ("attn", "mlp"))
+
+
 def test_retention_keeps_the_newest_and_the_best(here):
     names = sorted(path.name for path in (here / "runs" / "whole" / "checkpoints").iterdir())
     assert names == ["best", "last", "step_00000015", "step_00000020"]
@@ -122,7 +131,6 @@ def test_chat_training_starts_from_a_checkpoint(here, monkeypatch):
     loaded = load_model(here / "runs" / "chat")
     assert loaded.chat and not load_model(last).chat
     assert loaded.gpt.config == load_model(last).gpt.config
-
 
 
 def test_weights_are_saved_before_anything_after_the_last_step_can_fail(here, monkeypatch):

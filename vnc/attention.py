@@ -79,9 +79,7 @@ class BlockCausalAttention(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int, scale: float
-    ) -> torch.Tensor:
+    def forward(ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int, scale: float) -> torch.Tensor:
         batch, heads, time, head_dim = q.shape
         q, k, v = (x.reshape(batch * heads, time, head_dim) for x in (q, k, v))
         out = torch.empty_like(q)
@@ -111,7 +109,13 @@ class BlockCausalAttention(torch.autograd.Function):
             grad_scores = torch._softmax_backward_data(grad_p, p, -1, p.dtype) * ctx.scale
             grad_q[:, start:stop] = torch.bmm(grad_scores, k[:, first:stop])
             grad_k[:, first:stop] += torch.bmm(grad_scores.mT, q[:, start:stop])
-        return grad_q.view(ctx.shape), grad_k.to(k.dtype).view(ctx.shape), grad_v.to(v.dtype).view(ctx.shape), None, None
+        return (
+            grad_q.view(ctx.shape),
+            grad_k.to(k.dtype).view(ctx.shape),
+            grad_v.to(v.dtype).view(ctx.shape),
+            None,
+            None,
+        )
 
 
 def _blocks(time: int, window: int) -> list[tuple[int, int, int]]:

@@ -98,7 +98,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def save_tensors(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     """Write tensors as safetensors shards, each process what it holds."""
-    from torch.distributed.checkpoint import HuggingFaceStorageWriter, save
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+    from torch.distributed.checkpoint.state_dict_saver import save
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*assuming the intent is to save in a single process.*")
@@ -110,7 +111,9 @@ def load_tensors(folder: Path, into: Mapping[str, torch.Tensor]) -> None:
 
     Every name must be there with the same shape; UserError names the first that is not, or the damaged file.
     """
-    from torch.distributed.checkpoint import HuggingFaceStorageReader, load
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+    from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+    from torch.distributed.checkpoint.state_dict_loader import load
 
     shards = sorted(folder.glob("*.safetensors"))
     if not shards:
@@ -118,7 +121,8 @@ def load_tensors(folder: Path, into: Mapping[str, torch.Tensor]) -> None:
     for shard in shards:
         check_shard(shard)
     reader = HuggingFaceStorageReader(str(folder))
-    found = {name: tuple(entry.size) for name, entry in reader.read_metadata().state_dict_metadata.items()}
+    entries = reader.read_metadata().state_dict_metadata
+    found = {name: tuple(entry.size) for name, entry in entries.items() if isinstance(entry, TensorStorageMetadata)}
     _compare_shapes(folder, found, into)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*assuming the intent is to load in a single process.*")
@@ -162,7 +166,9 @@ def read_model_json(folder: Path) -> tuple[GPTConfig, bool]:
     """(sizes, trained to chat?) of a checkpoint or export."""
     values = read_json(folder / MODEL_JSON)
     if values.get("format") != FORMAT:
-        raise UserError(f"{folder / MODEL_JSON}: format {values.get('format')!r} is not one this version reads ({FORMAT})")
+        raise UserError(
+            f"{folder / MODEL_JSON}: format {values.get('format')!r} is not one this version reads ({FORMAT})"
+        )
     return GPTConfig.from_dict(values["config"], str(folder / MODEL_JSON)), bool(values["chat"])
 
 

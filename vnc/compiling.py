@@ -11,9 +11,7 @@ from vnc.depth import TrainingPlan
 from vnc.gpt import GPT
 
 
-def compile_in_place(
-    gpt: GPT, plan: TrainingPlan, setting: Literal["auto", "on", "off"], device: torch.device
-) -> str:
+def compile_in_place(gpt: GPT, plan: TrainingPlan, setting: Literal["auto", "on", "off"], device: torch.device) -> str:
     """Compile the blocks of `gpt` (not the whole model: equal blocks share their code) if `setting` or sense asks for
     it, and return what was decided and why."""
     if setting == "auto":

@@ -57,7 +57,9 @@ class GPTConfig:
         if self.positions == "rope" and self.head_dim % 2:
             raise UserError(f"head_dim={self.head_dim}: rotary embeddings need an even head_dim")
         if not self.window_pattern or set(self.window_pattern) - set("SL"):
-            raise UserError(f"window_pattern={self.window_pattern!r}: use only S (short) and L (long), such as SSSL or L")
+            raise UserError(
+                f"window_pattern={self.window_pattern!r}: use only S (short) and L (long), such as SSSL or L"
+            )
         if self.extras and self.n_embd < SMEAR_CHANNELS:
             raise UserError(f"n_embd={self.n_embd}: the modern preset needs at least {SMEAR_CHANNELS} channels")
 

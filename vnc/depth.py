@@ -148,14 +148,16 @@ def make_plan(
     total_batch_tokens: int | None = None,
     device_batch_size: int | None = None,
     lr_scale: float = 1.0,
+    matrix_lr: float | None = None,
     world_size: int = 1,
 ) -> TrainingPlan:
     """Sizes, horizon, batch and learning rates for `depth`.
 
     The number of steps comes from `num_steps`, else from `target_flops`, else from `param_data_ratio` tokens for each
-    scaling parameter; with none of them given, the modern preset takes a ratio of 12 and the classic one 19,531 steps. `total_batch_tokens` overrides the batch rule and nothing else of the horizon;
-    With `config` (a model that exists already) the sizes are its own.
-    `device_batch_size` None takes the largest number of rows up to 32 that divides the batch.
+    scaling parameter; with none of them given, the modern preset takes a ratio of 12 and the classic one 19,531 steps.
+    `total_batch_tokens` overrides the batch rule and nothing else of the horizon. With `config` (a model that exists
+    already) the sizes are its own. `device_batch_size` None takes the largest number of rows up to 32 that divides the
+    batch. `lr_scale` multiplies the rates that follow the batch and divides the matrices' decay: their product stays. `matrix_lr` sets Muon's own.
     """
     sizes = dict(preset=preset, vocab_size=vocab_size, sequence_len=sequence_len, aspect_ratio=aspect_ratio,
                  head_dim=head_dim, window_pattern=window_pattern)  # fmt: skip
@@ -165,10 +167,19 @@ def make_plan(
         sizes |= dict(vocab_size=config.vocab_size, sequence_len=config.sequence_len, head_dim=config.head_dim,
                       window_pattern=config.window_pattern)  # fmt: skip
     reference = model_config(REFERENCE_DEPTH, **sizes)  # type: ignore[arg-type]
-    for key, value in dict(num_steps=num_steps, target_flops=target_flops, param_data_ratio=param_data_ratio,
-                           warmup_steps=warmup_steps, total_batch_tokens=total_batch_tokens,
-                           device_batch_size=device_batch_size, lr_scale=lr_scale, world_size=world_size).items():  # fmt: skip
-        least = 0 if key == "warmup_steps" else 1e-9 if key in ("param_data_ratio", "lr_scale") else 1
+    numbers = dict(
+        num_steps=num_steps,
+        target_flops=target_flops,
+        param_data_ratio=param_data_ratio,
+        warmup_steps=warmup_steps,
+        total_batch_tokens=total_batch_tokens,
+        device_batch_size=device_batch_size,
+        lr_scale=lr_scale,
+        matrix_lr=matrix_lr,
+        world_size=world_size,
+    )
+    for key, value in numbers.items():
+        least = 0 if key == "warmup_steps" else 1e-9 if key in ("param_data_ratio", "lr_scale", "matrix_lr") else 1
         if value is not None and not least <= value < math.inf:
             raise UserError(f"{key}={value}: must be {'0 or more' if least == 0 else 'positive'}")
 
@@ -199,19 +210,21 @@ def make_plan(
     else:
         steps = target_tokens // batch
         if steps < 1:
-            raise UserError(f"param_data_ratio={param_data_ratio:g}: {target_tokens:,} tokens are less than one step of "
-                            f"{batch:,}; raise it, or lower total_batch_tokens")  # fmt: skip
+            raise UserError(f"param_data_ratio={param_data_ratio:g}: {target_tokens:,} tokens are less than one step "
+                            f"of {batch:,}; raise it, or lower total_batch_tokens")  # fmt: skip
 
     batch_lr_scale = (batch / REFERENCE_BATCH_TOKENS) ** 0.5  # square-root rule, for AdamW and Muon alike
     dmodel_lr_scale = (config.n_embd / REFERENCE_WIDTH) ** -0.5
     if preset == "modern":
         # Keeps batch / (lr x decay x tokens) constant (arXiv 2405.13698).
         decay = 0.28 * math.sqrt(batch / REFERENCE_BATCH_TOKENS) * (reference_tokens / target_tokens)
-        groups = modern_groups(batch_lr_scale, dmodel_lr_scale, decay)
+        decay /= lr_scale
+        groups = modern_groups(batch_lr_scale * lr_scale, dmodel_lr_scale, decay)
     else:
         decay = 0.1
-        groups = classic_groups(decay)
-    groups = {name: dataclasses.replace(group, lr=group.lr * lr_scale) for name, group in groups.items()}
+        groups = classic_groups(lr_scale, decay)
+    if matrix_lr is not None:
+        groups["matrices"] = dataclasses.replace(groups["matrices"], lr=matrix_lr)
     return TrainingPlan(
         preset=preset,
         depth=depth,
@@ -244,16 +257,20 @@ def split_batch(
                         f"{sequence_len}; {near} is")  # fmt: skip
     if rows % world_size:
         fitting = [n for n in range(1, world_size) if rows % n == 0]
-        raise UserError(f"{world_size} processes cannot share {rows} rows a step (total_batch_tokens="
-                        f"{total_batch_tokens} / sequence_len={sequence_len}); process counts that can: {fitting}")  # fmt: skip
+        raise UserError(
+            f"{world_size} processes cannot share {rows} rows a step (total_batch_tokens={total_batch_tokens} / "
+            f"sequence_len={sequence_len}); process counts that can: {fitting}"
+        )
     mine = rows // world_size
     divisors = [n for n in range(1, mine + 1) if mine % n == 0]
     if device_batch_size is None:
         device_batch_size = max(n for n in divisors if n <= MAX_DEVICE_BATCH_SIZE)
     if mine % device_batch_size:
-        raise UserError(f"device_batch_size={device_batch_size}: does not divide the {mine} rows that each process reads "
-                        f"in a step (total_batch_tokens={total_batch_tokens} / sequence_len={sequence_len} / "
-                        f"{world_size} processes); these do: {divisors[:12]}")  # fmt: skip
+        raise UserError(
+            f"device_batch_size={device_batch_size}: does not divide the {mine} rows that each process reads in a step "
+            f"(total_batch_tokens={total_batch_tokens} / sequence_len={sequence_len} / {world_size} processes); "
+            f"these do: {divisors[:12]}"
+        )
     return device_batch_size, mine // device_batch_size
 
 
@@ -267,14 +284,14 @@ def modern_groups(batch_lr_scale: float, dmodel_lr_scale: float, matrix_decay: f
         "value_embeds": Group("adamw", 0.15 * adam, (0.8, 0.995), 0.01),
         "residual": Group("adamw", 0.005 * batch_lr_scale, (0.8, 0.95), 0.05),
         "x0": Group("adamw", 0.5 * batch_lr_scale, (0.96, 0.95), 0.0),
-        "smear": Group("adamw", 0.2, (0.8, 0.95), 0.0),
+        "smear": Group("adamw", 0.2 * batch_lr_scale, (0.8, 0.95), 0.0),
     }
 
 
-def classic_groups(decay: float) -> dict[str, Group]:
+def classic_groups(lr_scale: float, decay: float) -> dict[str, Group]:
     """GPT-2's single learning rate for everything AdamW holds, and Muon's own for the matrices."""
     return {
-        "matrices": Group("muon", 0.02, (0.0, 0.9), decay),
-        "embedding": Group("adamw", 6e-4, (0.9, 0.95), decay),
-        "scalars": Group("adamw", 6e-4, (0.9, 0.95), 0.0),
+        "matrices": Group("muon", 0.02 * lr_scale, (0.0, 0.9), decay),
+        "embedding": Group("adamw", 6e-4 * lr_scale, (0.9, 0.95), decay),
+        "scalars": Group("adamw", 6e-4 * lr_scale, (0.9, 0.95), 0.0),
     }

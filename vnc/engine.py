@@ -212,8 +212,8 @@ def newest_part(prompt: list[int], room: int) -> tuple[list[int], int]:
 
 def freeze(gpt: GPT) -> GPT:
     """Readies a model that will not be trained any further, in place: matrices and embeddings are cast to the compute
-    dtype once and not at each use. The results stay the same, bit for bit; vectors and scalars keep their dtype, since
-    some of them act in fp32."""
+    dtype once and not at each use. The results stay the same, bit for bit. Vectors and scalars keep their dtype:
+    next to nothing is gained there."""
     for parameter in gpt.parameters():
         parameter.requires_grad_(False)
         if parameter.dim() >= 2:

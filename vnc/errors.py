@@ -1,4 +1,4 @@
-"""The one exception that means "the user can mend this": its text is a whole line, and the command line exits with 2."""
+"""The exception that means "the user can mend this": its text is a whole line, and the command line exits with 2."""
 
 
 class UserError(Exception):

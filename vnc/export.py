@@ -18,4 +18,3 @@ def export(checkpoint: str, out: str, dtype: Literal["bfloat16", "float32"] = "b
     folder = files.export(checkpoint, out, dtype)
     size = sum(file.stat().st_size for file in folder.iterdir())
     print(f"{folder}: {size / 1e6:.1f} MB in {dtype}; talk to it with: vnc chat --checkpoint {folder}")
-

@@ -17,6 +17,7 @@ where they are used. Shapes: B rows, T positions, C = n_embd, H heads, D = head_
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
@@ -145,7 +146,7 @@ class GPT(nn.Module):
         rows, width, layers = config.padded_vocab_size, config.n_embd, config.n_layer
         self.wte = nn.Embedding(rows, width)
         self.wpe = nn.Embedding(config.sequence_len, width) if config.positions == "learned" else None
-        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(layers))
+        self.blocks: Iterable[Block] = nn.ModuleList(Block(config, layer) for layer in range(layers))
         self.value_embeds = nn.ModuleDict(
             {str(layer): nn.Embedding(rows, width) for layer in range(layers) if config.has_value_embedding(layer)}
         )

@@ -53,11 +53,10 @@ def token_cross_entropy(
     weight = head[:vocab_size].to(hidden.dtype)
     losses = []
     size = chunk_tokens(vocab_size, hidden.device)
-    for piece, target in zip(hidden.split(size), targets.split(size), strict=True):
+    for start in range(0, hidden.size(0), size):
+        piece, target = hidden[start : start + size], targets[start : start + size]
         logits = cap_logits((piece @ weight.mT).float(), softcap)
-        losses.append(
-            torch.nn.functional.cross_entropy(logits, target, ignore_index=IGNORED, reduction="none")
-        )
+        losses.append(torch.nn.functional.cross_entropy(logits, target, ignore_index=IGNORED, reduction="none"))
     return torch.cat(losses) if losses else hidden.new_zeros(0, dtype=torch.float32)
 
 

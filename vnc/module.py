@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import lightning
 import torch
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning_utilities.core.rank_zero import rank_zero_info
 
 from vnc import checkpoint as files
 from vnc.bits_per_byte import BitsPerByte
@@ -36,7 +36,8 @@ class VNCModule(lightning.LightningModule):
     warmup_steps: Steps of linear learning-rate warm-up; the preset's own when null.
     total_batch_tokens: Tokens of one optimizer step over all processes; the recipe's own when null.
     device_batch_size: Rows of one micro-batch on one process; the largest that fits the batch, up to 32, when null.
-    lr_scale: Factor on every learning rate.
+    lr_scale: Factor on the learning rates; the matrices' decay is divided by it.
+    matrix_lr: Muon's learning rate; the recipe's own, which shrinks with the batch, when null.
     z_loss: Weight of the squared log-partition added to the loss; 0 is off.
     compute_dtype: auto, bfloat16 or float32: the dtype of matrix products. Weights stay fp32.
     compile: auto compiles the blocks where it pays for itself over the planned steps.
@@ -63,6 +64,7 @@ class VNCModule(lightning.LightningModule):
         total_batch_tokens: int | None = None,
         device_batch_size: int | None = None,
         lr_scale: float = 1.0,
+        matrix_lr: float | None = None,
         z_loss: float = 0.0,
         compute_dtype: Literal["auto", "bfloat16", "float32"] = "auto",
         compile: Literal["auto", "on", "off"] = "auto",
@@ -84,6 +86,7 @@ class VNCModule(lightning.LightningModule):
             total_batch_tokens=total_batch_tokens,
             device_batch_size=device_batch_size,
             lr_scale=lr_scale,
+            matrix_lr=matrix_lr,
         )
         self.z_loss, self.compute_dtype_setting, self.compile_setting = z_loss, compute_dtype, compile
         self.init_from = init_from
@@ -142,6 +145,11 @@ class VNCModule(lightning.LightningModule):
         choice = compile_in_place(self.gpt, self.plan, self.compile_setting, self.device)
         rank_zero_info(f"compile {choice}")
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Lightning calls this before training and before validation; gradients must stay in the optimizer's buffers."""
+        if self.trainer.optimizers:
+            self._optimizer.zero_grad()
+
     # Steps.
 
     def training_step(self, batch: StepBatch, batch_idx: int) -> dict[str, torch.Tensor]:
@@ -194,8 +202,11 @@ class VNCModule(lightning.LightningModule):
                 {
                     "global_step": self.global_step,
                     "callbacks": collected.get("callbacks", {}),
-                    "versions": {"torch": torch.__version__, "lightning": lightning.__version__,
-                                 "python": platform.python_version()},  # fmt: skip
+                    "versions": {
+                        "torch": torch.__version__,
+                        "lightning": lightning.__version__,
+                        "python": platform.python_version(),
+                    },  # fmt: skip
                 },
             )
             files.save_tensors(partial / files.MODEL_DIR, {name: p.data for name, p in self.gpt.named_parameters()})
@@ -211,8 +222,10 @@ class VNCModule(lightning.LightningModule):
         if config != self.plan.config:
             mine, other = self.plan.to_dict()["config"], files.read_json(folder / files.MODEL_JSON)["config"]
             differing = {key: (other[key], mine[key]) for key in mine if other[key] != mine[key]}
-            raise UserError(f"{folder} holds a model of other sizes (checkpoint, this run): {differing}; "
-                            "use the configuration it was trained with, or model.init_from to start a new run from it")  # fmt: skip
+            raise UserError(
+                f"{folder} holds a model of other sizes (checkpoint, this run): {differing}; use the configuration it "
+                "was trained with, or model.init_from to start a new run from it"
+            )
         state = files.read_json(folder / "trainer.json")
         return {
             "folder": str(folder),
@@ -230,7 +243,7 @@ class VNCModule(lightning.LightningModule):
         step = self.first_step = int(checkpoint["global_step"])
         loop = self.trainer.fit_loop.epoch_loop
         loop._batches_that_stepped = step  # the step that loggers see
-        totals = loop.batch_progress.total
+        totals: Any = loop.batch_progress.total
         totals.ready = totals.started = totals.processed = totals.completed = step
         steps = loop.manual_optimization.optim_step_progress.total
         steps.ready = steps.completed = step
@@ -244,8 +257,10 @@ class VNCModule(lightning.LightningModule):
 
         theirs, mine = Tokenizer.load(folder), self._datamodule.tokenizer
         if theirs.fingerprint != mine.fingerprint:
-            raise UserError(f"{folder} was trained with another vocabulary ({theirs.vocab_size} tokens, this data's has "
-                            f"{mine.vocab_size}); set data.tokenizer={folder} to use the checkpoint's")  # fmt: skip
+            raise UserError(
+                f"{folder} was trained with another vocabulary ({theirs.vocab_size} tokens; this data's has "
+                f"{mine.vocab_size}); give the data the checkpoint's, such as --data.tokenizer {folder}"
+            )
 
     @property
     def _datamodule(self) -> Any:

@@ -57,9 +57,13 @@ class MatrixArena:
         for parameter, count in zip(self.parameters, self.counts, strict=True):
             state = {"momentum": self.momentum, "second_moment": self.second_moment}
             leading = parameter.shape[:-2]
-            yield parameter, {
-                name: tensor[start : start + count].view(*leading, *tensor.shape[1:]) for name, tensor in state.items()
-            }
+            yield (
+                parameter,
+                {
+                    name: tensor[start : start + count].view(*leading, *tensor.shape[1:])
+                    for name, tensor in state.items()
+                },
+            )
             start += count
 
 
@@ -72,11 +76,20 @@ class MuonAdamW(torch.optim.Optimizer):
     def __init__(self, gpt: GPT, plan: TrainingPlan) -> None:
         members = group_parameters(gpt)
         groups: list[dict[str, Any]] = []
-        for name, group in plan.groups.items():
+        for name, planned in plan.groups.items():
             if parameters := members.pop(name, []):
                 groups.append(
-                    dict(params=parameters, name=name, kind=group.kind, base_lr=group.lr, lr=group.lr, betas=group.betas,
-                         base_decay=group.weight_decay, weight_decay=group.weight_decay, momentum=0.0)  # fmt: skip
+                    dict(
+                        params=parameters,
+                        name=name,
+                        kind=planned.kind,
+                        base_lr=planned.lr,
+                        lr=planned.lr,
+                        betas=planned.betas,
+                        base_decay=planned.weight_decay,
+                        weight_decay=planned.weight_decay,
+                        momentum=0.0,
+                    )  # fmt: skip
                 )
         if members:
             raise ValueError(f"no learning rate planned for {sorted(members)}")
@@ -99,6 +112,7 @@ class MuonAdamW(torch.optim.Optimizer):
                     }
         for arena in self.arenas:
             self.state.update(arena.state_views())
+        self._gradients = [(p, p.grad) for group in self.param_groups for p in group["params"]]
 
     def set_schedule(self, plan: TrainingPlan, step: int) -> None:
         """Set learning rates, momentum and decay for `step` (from 0). A pure function of plan and step."""
@@ -109,12 +123,15 @@ class MuonAdamW(torch.optim.Optimizer):
                 group["weight_decay"] = group["base_decay"] * decay_multiplier(plan, step)
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Any = None) -> Any:
         """Update every weight from its gradient."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        for parameter, gradient in self._gradients:
+            if parameter.grad is not gradient:
+                raise RuntimeError("a gradient has left its buffer (was it set to None?): MuonAdamW would not see it")
         self.step_count += 1
         for group in self.param_groups:
             if group["kind"] == "adamw":
@@ -134,8 +151,11 @@ class MuonAdamW(torch.optim.Optimizer):
         return loss
 
     def zero_grad(self, set_to_none: bool = False) -> None:
+        """Fill the buffers with zeros, and put back any that was taken from its parameter."""
         for arena in self.arenas:
             arena.gradients.zero_()
+        for parameter, gradient in self._gradients:
+            parameter.grad = gradient
         for group in self.param_groups:
             if group["kind"] == "adamw":
                 for parameter in group["params"]:
@@ -148,7 +168,8 @@ class MuonAdamW(torch.optim.Optimizer):
         for group in self.param_groups:
             if group["kind"] == "adamw":
                 parts += [parameter.grad for parameter in group["params"]]
-        return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(part) for part in parts]))
+        norm: torch.Tensor = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(part) for part in parts]))
+        return norm
 
     def named_state(self, gpt: GPT) -> dict[str, torch.Tensor]:
         """Optimizer state under `<parameter name>.<state name>`: live tensors, to be saved or loaded into."""
@@ -162,18 +183,18 @@ class MuonAdamW(torch.optim.Optimizer):
 def group_parameters(gpt: GPT) -> dict[str, list[torch.nn.Parameter]]:
     """Parameters by the group names of `TrainingPlan.groups`; matrices in the order in which backward reaches them."""
     groups: dict[str, list[torch.nn.Parameter]] = defaultdict(list)
-    for block in reversed(gpt.blocks):  # type: ignore[call-overload]
+    for block in reversed(gpt.blocks):
         for parameter in reversed(list(block.parameters())):
             groups["matrices" if parameter.dim() >= 2 else "scalars"].append(parameter)
-    groups["embedding"].append(gpt.wte.weight)
+    groups["embedding"] += gpt.wte.parameters()
     if gpt.wpe is not None:
-        groups["embedding"].append(gpt.wpe.weight)
+        groups["embedding"] += gpt.wpe.parameters()
     if gpt.lm_head is not None:
-        groups["head"].append(gpt.lm_head.weight)
+        groups["head"] += gpt.lm_head.parameters()
     groups["value_embeds"] += list(gpt.value_embeds.parameters())
     groups["scalars"] += list(gpt.final_norm.parameters())
     if gpt.config.extras:
         groups["residual"].append(gpt.residual_scale)
         groups["x0"].append(gpt.x0_scale)
-        groups["smear"] += [gpt.smear_gate.weight, gpt.smear_scale, gpt.backout_scale]
+        groups["smear"] += [*gpt.smear_gate.parameters(), gpt.smear_scale, gpt.backout_scale]
     return {name: parameters for name, parameters in groups.items() if parameters}

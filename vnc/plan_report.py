@@ -28,7 +28,7 @@ def plan(
     device_batch_size: int | None = None,
     devices: int = 1,
     mfu: float = 0.4,
-    json: bool = False,  # noqa: A002
+    json: bool = False,
 ) -> None:
     """Print the plan of a run: sizes, parameters, FLOPs, tokens, batch, learning rates, memory and time.
 
@@ -98,9 +98,7 @@ def as_dict(plan: TrainingPlan, mfu: float) -> dict[str, Any]:
 
 def hours(plan: TrainingPlan, mfu: float) -> dict[str, float]:
     """Hours on `plan.world_size` GPUs of each known kind at `mfu` of their bf16 peak."""
-    return {
-        name: plan.total_flops / (peak * mfu * plan.world_size) / 3600 for name, peak in PEAK_BF16_FLOPS.items()
-    }
+    return {name: plan.total_flops / (peak * mfu * plan.world_size) / 3600 for name, peak in PEAK_BF16_FLOPS.items()}
 
 
 def as_json(plan: TrainingPlan, mfu: float) -> str:
@@ -123,7 +121,8 @@ def as_table(plan: TrainingPlan, mfu: float) -> str:
         _row("parameters", f"{counts.total:,}", f"{counts.scaling(config):,} count for scaling (matrices + head)"),
         *(_row(f"  {name}", f"{value:,}") for name, value in dataclasses.asdict(counts).items() if value),
         "",
-        _row("tokens", f"{plan.train_tokens:,}", f"{plan.train_tokens / counts.scaling(config):.2f} for each scaling parameter"),
+        _row("tokens", f"{plan.train_tokens:,}",
+             f"{plan.train_tokens / counts.scaling(config):.2f} for each scaling parameter"),
         _row("steps", f"{plan.num_steps:,}", f"of {plan.total_batch_tokens:,} tokens"),
         _row("micro-batches / step", f"{plan.micro_batches}", f"of {plan.device_batch_size} rows on each of "
              f"{plan.world_size} device{'s' * (plan.world_size > 1)}"),
@@ -131,7 +130,8 @@ def as_table(plan: TrainingPlan, mfu: float) -> str:
         "",
         *(_row(f"lr {name}", f"{group.lr:.6g}", f"{group.kind}, decay {group.weight_decay:.4g}")
           for name, group in plan.groups.items()),
-        _row("schedule", plan.schedule, f"{plan.warmup_steps} steps of warm-up, ends at {100 * plan.final_lr_fraction:g}%"),
+        _row("schedule", plan.schedule,
+             f"{plan.warmup_steps} steps of warm-up, ends at {100 * plan.final_lr_fraction:g}%"),
         "",
         *_memory_rows(memory),
         "",
@@ -150,7 +150,9 @@ def _window_sizes(plan: TrainingPlan) -> dict[str, int]:
 
 
 def _memory_rows(memory: MemoryEstimate) -> list[str]:
-    parts = ", ".join(f"{name.replace('_', ' ')} {gigabytes(value)}" for name, value in dataclasses.asdict(memory).items())
+    parts = ", ".join(
+        f"{name.replace('_', ' ')} {gigabytes(value)}" for name, value in dataclasses.asdict(memory).items()
+    )
     return [_row("memory / device", gigabytes(memory.total), f"estimate: {parts}")]
 
 

@@ -15,8 +15,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def choose_compute_dtype(setting: str, device: torch.device | str) -> tuple[torch.dtype, str]:
     """(dtype, reason) for `setting` "auto", "bfloat16" or "float32" on `device`.
 
-    "auto" takes bfloat16 where the hardware multiplies it natively: CUDA capability 8.0 and up, CPUs with AVX512-BF16 or
-    AMX; float32 elsewhere.
+    "auto" takes bfloat16 where the hardware multiplies it natively: CUDA capability 8.0 and up, CPUs with AVX512-BF16
+    or AMX; float32 elsewhere.
     """
     device = torch.device(device)
     if setting in DTYPES:

@@ -10,7 +10,9 @@ from vnc.attention import BlockCausalAttention, attention, masked_attention, vis
 
 def qkv(time, heads=3, head_dim=16, dtype=torch.float64, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(2, heads, time, head_dim, dtype=dtype, generator=generator, requires_grad=True) for _ in range(3)]
+    return [
+        torch.randn(2, heads, time, head_dim, dtype=dtype, generator=generator, requires_grad=True) for _ in range(3)
+    ]
 
 
 def by_definition(q, k, v, window, scale):
@@ -38,9 +40,7 @@ def test_cpu_route_and_reference_follow_the_definition(time, window):
 
 def test_gradients_by_finite_differences():
     inputs = qkv(7, heads=1, head_dim=4)
-    assert torch.autograd.gradcheck(
-        lambda q, k, v: BlockCausalAttention.apply(q, k, v, 3, 0.5), inputs
-    )
+    assert torch.autograd.gradcheck(lambda q, k, v: BlockCausalAttention.apply(q, k, v, 3, 0.5), inputs)
 
 
 @pytest.mark.parametrize("window", [16, 100])

@@ -64,20 +64,20 @@ def test_any_chunking_gives_the_uncached_states(gpt: GPT, chunks: list[int]) -> 
 
 
 def test_rows_of_different_lengths_in_any_rhythm(gpt: GPT) -> None:
-    """Ragged prompts, ragged later turns, single tokens and rows that pause, all against each row alone."""
-    ids = random_ids(4, 64)
+    """Ragged prompts, ragged later turns, single tokens, rows that pause and one that joins, against each row alone."""
+    ids = random_ids(5, 64)
     expected = gpt(ids)
     schedule = [
-        [3, 17, 29, 1],  # prompts
-        [1, 1, 1, 1],
-        [1, 0, 1, 1],  # one row has ended, or waits
-        [0, 0, 5, 20],  # the next turn of some
-        [9, 2, 0, 3],
-        [1, 1, 1, 1],
-        [0, 0, 0, 0],
-        [14, 1, 1, 6],
+        [3, 17, 29, 1, 0],  # prompts
+        [1, 1, 1, 1, 0],
+        [1, 0, 1, 1, 0],  # one row has ended, or waits
+        [0, 0, 5, 20, 0],  # the next turn of some
+        [9, 2, 0, 3, 30],
+        [1, 1, 1, 1, 1],
+        [0, 0, 0, 0, 0],
+        [14, 1, 1, 6, 2],
     ]
-    cache, at = KVCache(gpt.config, 4, 50, torch.float32), [0] * 4
+    cache, at = KVCache(gpt.config, 5, 50, torch.float32), [0] * 5
     for counts in schedule:
         width = max(*counts, 1)
         rows = [[*ids[b, at[b] : at[b] + count].tolist(), *[7] * (width - count)] for b, count in enumerate(counts)]

@@ -47,7 +47,9 @@ def test_random_arithmetic_equals_pythons() -> None:
         if depth == 0:
             return str(draw.randint(0, 99))
         left, right = expression(depth - 1), expression(draw.randrange(depth))
-        return draw.choice(["({}{}{})", "{} {} {}", "-{}{}{}"]).format(left, draw.choice(["+", "-", "*", "//", "%"]), right)
+        return draw.choice(["({}{}{})", "{} {} {}", "-{}{}{}"]).format(
+            left, draw.choice(["+", "-", "*", "//", "%"]), right
+        )
 
     computed = 0
     for _ in range(500):

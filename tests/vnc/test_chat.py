@@ -1,9 +1,11 @@
 """The terminal chat, with a random model in place of a trained one: what it reads, keeps, prints, and where."""
 
+import contextlib
 import io
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,13 @@ TEXT = "Where does Ines live? Ines lives in Ashford by the river and has a grey 
 CONTEXT = 96
 
 
+@dataclass(frozen=True)
+class Windowed(GPTConfig):
+    @property
+    def windows(self) -> tuple[int, ...]:
+        return (5, self.sequence_len)
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
@@ -38,7 +47,7 @@ def tokenizer() -> Tokenizer:
 
 
 def open_random(tokenizer: Tokenizer, is_chat: bool) -> LoadedModel:
-    gpt = GPT(GPTConfig(vocab_size=tokenizer.vocab_size, sequence_len=CONTEXT, n_layer=2, n_head=2, n_embd=64))
+    gpt = GPT(Windowed(vocab_size=tokenizer.vocab_size, sequence_len=CONTEXT, n_layer=2, n_head=2, n_embd=64))
     generator = torch.Generator().manual_seed(2)
     for parameter in gpt.parameters():
         parameter.data.normal_(0.0 if parameter.dim() > 1 else 0.5, 0.2, generator=generator)
@@ -127,7 +136,9 @@ def test_history_is_read_as_one_conversation(chat_model: LoadedModel) -> None:
 def test_later_turns_read_only_what_is_new(chat_model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
     forward = GPT.forward
-    monkeypatch.setattr(GPT, "forward", lambda self, ids, cache=None: (read.append(ids.numel()), forward(self, ids, cache))[1])
+    monkeypatch.setattr(
+        GPT, "forward", lambda self, ids, cache=None: (read.append(ids.numel()), forward(self, ids, cache))[1]
+    )
     dialogue = Dialogue(chat_model, GREEDY, 9)
     list(dialogue.reply("Where does Ines live? Where is the river?"))
     first = read.copy()
@@ -167,7 +178,9 @@ def test_too_long_a_prompt_keeps_its_newest_part_and_says_so(is_chat: bool, toke
     kept = CONTEXT - 10 - len(frame)
     place = frame.index(tokenizer.special("<|im_end|>")) if is_chat else 1
     assert out == spoken(loaded, frame[:place] + ids[-kept:] + frame[place:], 10) + "\n"
-    assert f"holds {CONTEXT} tokens" in err and f"oldest {len(ids) - kept} were left out" in err and err.count("\n") == 1
+    assert (
+        f"holds {CONTEXT} tokens" in err and f"oldest {len(ids) - kept} were left out" in err and err.count("\n") == 1
+    )
 
 
 def test_a_pipe_is_answered_line_by_line(chat_model: LoadedModel, opens, types, capfd) -> None:
@@ -191,26 +204,41 @@ def test_commands_that_are_wrong_are_explained(chat_model: LoadedModel, opens, t
     assert [line.split()[0] for line in lines[3:]] == ["/temperature", "/reset", "/help", "/quit"]
 
 
-def test_breaking_off_keeps_what_was_said(chat_model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C between tokens and inside a pass: the next turn still is what a fresh model says to the history."""
-    tokenizer, engine = chat_model.tokenizer, Engine(chat_model.gpt, chat_model.tokenizer)
-    for inside in (False, True):
-        dialogue, said = Dialogue(chat_model, GREEDY, 20), []
-        replies = dialogue.reply("Where does Ines live?")
-        for event in replies:
+def test_breaking_off_keeps_what_was_said(chat_model: LoadedModel) -> None:
+    """Closed after four tokens: the next turn is what a fresh model says to the question and these four."""
+    tokenizer, dialogue = chat_model.tokenizer, Dialogue(chat_model, GREEDY, 20)
+    said = []
+    with contextlib.closing(dialogue.reply("Where does Ines live?")) as events:
+        for event in events:
             said.append(event.token)
             if len(said) == 4:
                 break
-        if inside:
-            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-                patch.setattr(GPT, "logits", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-                next(replies)
-        else:
-            replies.close()
-        history = render_prompt(Conversation((user("Where does Ines live?"),)), tokenizer) + said
+    history = render_prompt(Conversation((user("Where does Ines live?"),)), tokenizer) + said
+    history += [tokenizer.special("<|im_end|>"), *tokenizer.encode("\n")]
+    history += render_prompt(Conversation((user("And?"),)), tokenizer)[1:]
+    assert tokens(dialogue.reply("And?")) == Engine(chat_model.gpt, tokenizer).generate([history], max_tokens=20)[0]
+
+
+def test_breaking_off_inside_a_pass_leaves_no_half_written_cache(chat_model: LoadedModel) -> None:
+    """Ctrl-C while the second turn is read, when the first layer's window has been overwritten already."""
+    tokenizer, engine = chat_model.tokenizer, Engine(chat_model.gpt, chat_model.tokenizer)
+    dialogue = Dialogue(chat_model, GREEDY, 6)
+    said = tokens(dialogue.reply("Where does Ines live?"))
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    hook = chat_model.gpt.blocks[1].register_forward_pre_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        list(dialogue.reply("by the river?"))
+    hook.remove()
+    history = [tokenizer.bos_id]
+    for text, answer in (("Where does Ines live?", said), ("by the river?", [])):
+        history += render_prompt(Conversation((user(text),)), tokenizer)[1:] + answer
         history += [tokenizer.special("<|im_end|>"), *tokenizer.encode("\n")]
-        history += render_prompt(Conversation((user("And?"),)), tokenizer)[1:]
-        assert tokens(dialogue.reply("And?")) == engine.generate([history], max_tokens=20)[0]
+    history += render_prompt(Conversation((user("And?"),)), tokenizer)[1:]
+    assert tokens(dialogue.reply("And?")) == engine.generate([history], max_tokens=6)[0]
+    assert dialogue.left_out == 0
 
 
 def test_ctrl_c_stops_the_answer_and_not_the_chat(chat_model: LoadedModel, opens, monkeypatch, capfd) -> None:
@@ -240,7 +268,11 @@ def test_calculator_calls_are_shown_discreetly(capsys, monkeypatch) -> None:
     for show_tools, terminal, expected in (
         (True, False, "It is [12*7=84]84.\n"),
         (False, False, "It is 84.\n"),
-        (True, True, "It is \x1b[2m[\x1b[0m\x1b[2m12\x1b[0m\x1b[2m*7\x1b[0m\x1b[2m=\x1b[0m\x1b[2m84\x1b[0m\x1b[2m]\x1b[0m84.\n"),
+        (
+            True,
+            True,
+            "It is \x1b[2m[\x1b[0m\x1b[2m12\x1b[0m\x1b[2m*7\x1b[0m\x1b[2m=\x1b[0m\x1b[2m84\x1b[0m\x1b[2m]\x1b[0m84.\n",
+        ),
     ):
         monkeypatch.setattr(sys.stdout, "isatty", lambda terminal=terminal: terminal)
         screen = Screen(show_tools)

@@ -22,7 +22,9 @@ from vnc.tokenizer import Tokenizer
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return Tokenizer.train([f"the {n} old boats on our lake are slow but they never sink {n * n}" for n in range(99)], 320)
+    return Tokenizer.train(
+        [f"the {n} old boats on our lake are slow but they never sink {n * n}" for n in range(99)], 320
+    )
 
 
 def write(folder: Path, tokenizer: Tokenizer, seed: int = 0, chat: bool = False) -> GPT:

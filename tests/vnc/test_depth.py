@@ -14,7 +14,8 @@ from vnc.gpt import GPT
 from vnc.plan_report import as_dict, as_table
 from vnc.schedule import decay_multiplier, lr_multiplier, muon_momentum
 
-# Figures of nanochat's July 2026 formulas: vocabulary 32,768, sequence 2,048, windows SSSL, aspect 64, head 128, ratio 12.
+# Figures of nanochat's July 2026 formulas: vocabulary 32,768, sequence 2,048, windows SSSL, aspect 64, head 128,
+# ratio 12.
 REFERENCE = json.loads((Path(__file__).parent / "depth_plan.json").read_text())
 
 

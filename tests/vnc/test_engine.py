@@ -115,6 +115,42 @@ def test_turns_go_on_from_a_cache(engine: Engine) -> None:
     assert cache.lengths == [len(ids) - 1]  # all but the last word, which no one has read
 
 
+def test_turns_of_a_batch_go_on_from_a_cache(engine: Engine) -> None:
+    """One row ends at once, which leaves half of the batch; the next turn still finds both rows in the cache."""
+    prompts = [PROMPTS[1], PROMPTS[2]]
+    stop = uncached(engine.gpt, prompts[0], 1)
+    cache = engine.new_cache(2)
+    said: list[list[int]] = [[], []]
+    for event in engine.stream(prompts, GREEDY, 6, stop, cache):
+        if event.token is not None:
+            said[event.row].append(event.token)
+    assert said[0] == [] and len(said[1]) > 2 and said[1] == uncached(engine.gpt, prompts[1], len(said[1]))
+    assert cache.lengths[0] == 31 and cache.lengths[1] >= 6 + len(said[1]) - 1  # not lost in a copy
+    ids = [[*prompt, *each, 11, 12] for prompt, each in zip(prompts, said, strict=True)]
+    rest = [each[length:] for each, length in zip(ids, cache.lengths, strict=True)]
+    events = [event for event in engine.stream(rest, GREEDY, 5, (), cache) if event.token is not None]
+    for row in (0, 1):
+        assert [event.token for event in events if event.row == row] == uncached(engine.gpt, ids[row], 5)
+
+
+def test_the_context_counts_what_the_cache_holds(engine: Engine) -> None:
+    cache = engine.new_cache(1)
+    list(engine.stream([[5] * 50], GREEDY, 1, (), cache))
+    assert cache.lengths == [50]
+    events = list(engine.stream([[5] * 10], GREEDY, 10, (), cache))
+    assert len(events) == 5 and ends(events) == {0: "context"}
+    with pytest.raises(UserError, match="prompt 0: 65 tokens"):
+        list(engine.stream([[5] * 2], GREEDY, 10, (), cache))
+
+
+def test_prompts_are_read_in_one_pass(engine: Engine) -> None:
+    sizes: list[int] = []
+    hook = engine.gpt.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].size(1)))
+    engine.generate(PROMPTS, max_tokens=4, stop_ids=())
+    hook.remove()
+    assert sizes == [31, 1, 1, 1]
+
+
 def test_breaking_off_leaves_a_usable_cache(engine: Engine) -> None:
     cache, said = engine.new_cache(1), []
     stream = engine.stream([PROMPTS[1]], GREEDY, 20, (), cache)
@@ -138,6 +174,10 @@ def test_a_sampled_row_does_not_depend_on_its_neighbours(engine: Engine) -> None
     assert together == alone
     assert together == engine.generate(PROMPTS, sampling, max_tokens=25, stop_ids=())
     assert together != engine.generate(PROMPTS, Sampling(0.9, 50, 0.95, seed=6), max_tokens=25, stop_ids=())
+    stop = together[0][8]  # a row that ends early draws no more, and the others go on as before
+    assert engine.generate(PROMPTS, sampling, max_tokens=25, stop_ids=[stop]) == [
+        said[: said.index(stop)] if stop in said else said for said in together
+    ]
 
 
 def test_a_model_in_training_is_left_as_it_is(tokenizer: Tokenizer) -> None:
@@ -187,17 +227,19 @@ class Scripted(torch.nn.Module):
         self.config = GPTConfig(vocab_size=vocab_size, sequence_len=64, n_layer=1, n_head=2, n_embd=64)
         self.compute_dtype, self.scripts = torch.float32, scripts
         self.wte = torch.nn.Embedding(1, 1)
-        self.passes: list[int] = []
+        self.passes: list[tuple[int, int]] = []  # (rows, tokens) of each
 
     def forward(self, ids: torch.Tensor, cache: KVCache) -> torch.Tensor:
         B, T = ids.shape
-        self.passes.append(B * T)
+        self.passes.append((B, T))
         counts = cache.timeline.announced
         positions = cache.positions(T)
         first = ids[:, :1, None] if max(cache.lengths) == 0 else cache._last_embedding.long()
         cache.previous_embedding(first.expand(B, T, 1).float())
         cache.advance(T)
-        for row, start, tokens, count in zip(first.flatten().tolist(), positions[:, 0].tolist(), ids, counts, strict=True):
+        for row, start, tokens, count in zip(
+            first.flatten().tolist(), positions[:, 0].tolist(), ids, counts, strict=True
+        ):
             assert tokens[:count].tolist() == self.scripts[row][start : start + count]
         return torch.stack((first[..., 0].expand(B, T), positions), -1)
 
@@ -238,7 +280,7 @@ def test_a_tool_call_is_answered_in_place(tokenizer: Tokenizer, tools) -> None:
     by_kind = {kind: "".join(e.text for e in events if e.kind == kind) for kind in ("text", "tool", "output")}
     assert by_kind == {"text": "Sum:  cats.", "tool": "12+7", "output": "19"}
     assert ends(events) == {0: "stop"}
-    assert max(model.passes) > 1  # the output was read in one pass, not token by token
+    assert max(model.passes) > (1, 1)  # the output was read in one pass, not token by token
 
 
 def test_tool_calls_inside_a_batch(tokenizer: Tokenizer, tools) -> None:
@@ -252,8 +294,10 @@ def test_tool_calls_inside_a_batch(tokenizer: Tokenizer, tools) -> None:
         6: "[12 cats]{error: not arithmetic} oh",
     }
     scripts = {first: tools(first, text) for first, text in texts.items()}
-    events, _ = run(tokenizer, scripts)
+    events, model = run(tokenizer, scripts)
     assert ends(events) == dict.fromkeys(range(6), "stop")
+    # Rows with output to read did not make the others read padding.
+    assert all(width == 1 for rows, width in model.passes if rows > 1)
     for row, script in enumerate(scripts.values()):
         assert [e.token for e in events if e.row == row and e.token is not None] == script[1:-1]
 
@@ -286,5 +330,5 @@ def test_streamed_text_is_whole_characters(tokenizer: Tokenizer, tools) -> None:
 def test_rows_that_have_ended_cost_nothing_for_long(tokenizer: Tokenizer, tools) -> None:
     scripts = {first: tools(first, "x" * (40 if first == 8 else 1)) for first in range(1, 9)}
     _, model = run(tokenizer, scripts)
-    assert model.passes[0] == 8 and model.passes[-1] == 1
-    assert sum(model.passes) < 8 * 3 + 42
+    assert model.passes[0] == (8, 1) and model.passes[-1] == (1, 1)
+    assert sum(rows for rows, _ in model.passes) < 8 * 3 + 42

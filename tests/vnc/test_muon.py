@@ -40,7 +40,7 @@ def test_tall_and_wide_are_transposes():
 
 @pytest.mark.parametrize("shape", [(24, 24), (48, 16), (16, 48)])
 def test_plain_path_equals_torch_muon(shape):
-    """Nesterov momentum and orthogonalisation alone, with torch's single triple of coefficients and its bf16 products."""
+    """Nesterov momentum and orthogonalisation alone, with torch's one triple of coefficients and its bf16 products."""
     torch.manual_seed(3)
     coefficients, momentum, lr = (3.4445, -4.775, 2.0315), 0.95, 0.02
     start = torch.randn(shape)
@@ -114,5 +114,7 @@ def test_adamw_equals_torch():
         gradient = torch.randn(50, 7)
         parameter.grad = gradient
         theirs.step()
-        muon.adamw_update(ours, gradient, first, second, step=step, lr=0.01, betas=(0.8, 0.96), eps=1e-10, weight_decay=0.1)
+        muon.adamw_update(
+            ours, gradient, first, second, step=step, lr=0.01, betas=(0.8, 0.96), eps=1e-10, weight_decay=0.1
+        )
         assert torch.allclose(ours, parameter.data, rtol=1e-5, atol=1e-7)

@@ -94,6 +94,18 @@ def test_zero_grad_keeps_the_buffers(trained):
     assert all(p.grad.abs().max() == 0 for p in gpt.parameters())
 
 
+def test_a_gradient_that_left_its_buffer_is_an_error_and_zero_grad_mends_it(trained):
+    _plan, gpt, optimizer = trained
+    backward(gpt)
+    gpt.zero_grad(set_to_none=True)
+    backward(gpt)
+    with pytest.raises(RuntimeError, match="left its buffer"):
+        optimizer.step()
+    optimizer.zero_grad()
+    backward(gpt)
+    optimizer.step()
+
+
 def test_schedule_sets_every_group(trained):
     plan, _gpt, optimizer = trained
     optimizer.set_schedule(plan, 20)

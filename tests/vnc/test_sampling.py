@@ -63,7 +63,7 @@ def test_greedy_takes_the_likeliest_and_leaves_the_generator_alone() -> None:
     expected = [max(range(50), key=row.__getitem__) for row in logits.tolist()]
     assert sample(logits, GREEDY, generators).tolist() == expected
     assert all(torch.equal(a, b.get_state()) for a, b in zip(before, generators, strict=True))
-    for sharp in (Sampling(top_k=1), Sampling(top_p=1e-9), Sampling(temperature=1e-300), Sampling(temperature=1e-6)):
+    for sharp in (Sampling(top_k=1), Sampling(top_p=1e-9), Sampling(temperature=5e-324), Sampling(temperature=1e-6)):
         assert sample(logits, sharp, sharp.generators(5)).tolist() == expected
 
 

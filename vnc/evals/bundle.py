@@ -222,8 +222,9 @@ def _check_entry(entry: Any) -> None:
         _text(entry, key)
     if unknown := sorted(map(str, set(entry) - TASK_KEYS)):
         raise ValueError(f"key {unknown[0]!r} is not known; known are {', '.join(sorted(TASK_KEYS))}")
-    if entry["icl_task_type"] not in get_args(Kind):
-        raise ValueError(f"icl_task_type {entry['icl_task_type']!r} is not known; known are {', '.join(get_args(Kind))}")
+    kind, kinds = entry["icl_task_type"], get_args(Kind)
+    if kind not in kinds:
+        raise ValueError(f"icl_task_type {kind!r} is not known; known are {', '.join(kinds)}")
     if "continuation_delimiter" in entry:
         _text(entry, "continuation_delimiter")
     shots = entry.get("num_fewshot")
@@ -244,7 +245,7 @@ def _read_baselines(path: Path) -> dict[str, float]:
         except (TypeError, ValueError):
             percent = -1.0
         if not 0 <= percent < 100:
-            raise UserError(f"{path}, line {reader.line_num}: Random baseline of {row['Eval Task']!r} must be a percentage "
-                            f"from 0 to below 100, found {row['Random baseline']!r}")  # fmt: skip
+            raise UserError(f"{path}, line {reader.line_num}: Random baseline of {row['Eval Task']!r} must be a "
+                            f"percentage from 0 to below 100, found {row['Random baseline']!r}")  # fmt: skip
         baselines[row["Eval Task"]] = 0.01 * percent
     return baselines

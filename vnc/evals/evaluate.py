@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vnc.errors import UserError
 from vnc.evals.bundle import Bundle, read_bundle
-from vnc.evals.prompts import scored_rows
+from vnc.evals.prompts import check_rows
 
 if TYPE_CHECKING:
     from vnc.checkpoint import LoadedModel
@@ -50,13 +50,13 @@ def evaluate(
         device: auto, cpu or cuda; auto takes a GPU where there is one.
         compute_dtype: auto, bfloat16 or float32; auto takes bfloat16 where the hardware multiplies it natively.
     """
-    if max_examples is not None and max_examples < 1:
-        raise UserError(f"max_examples={max_examples}: must be at least 1")
     labels = None if tasks is None else [label for label in map(str.strip, tasks.split(",")) if label]
     if labels is not None and not labels:
         raise UserError(f"tasks={tasks!r}: name at least one task")
     out = None if json is None else _writable(Path(json))
     content = open_bundle(bundle, labels)
+    for task in content.tasks:
+        check_rows(task, max_examples)
     loaded, dtype_reason = open_model(checkpoint, device, compute_dtype)
     rows = count_rows(content, max_examples)
     print(f"{loaded.source}: {len(content.tasks)} tasks of {bundle or TINYWORLD}, {rows:,} rows, in {dtype_reason}")
@@ -109,22 +109,24 @@ def open_model(checkpoint: str, device: str, compute_dtype: str) -> tuple[Loaded
 
 def count_rows(bundle: Bundle, max_examples: int | None = None) -> int:
     """Rows that will be scored in all tasks together."""
-    return sum(len(scored_rows(len(task.examples), max_examples)) for task in bundle.tasks)
+    return sum(min(len(task.examples), max_examples or len(task.examples)) for task in bundle.tasks)
 
 
 @contextmanager
 def progress_bar(rows: int) -> Iterator[Progress]:
-    """A bar on stderr with the task at hand, rows done, their rate and the time left; it vanishes at the end."""
+    """A bar with the task at hand, rows done, their rate and the time left, where stderr is a terminal; it vanishes at
+    the end."""
     from rich import progress as bars
     from rich.console import Console
 
     class Rate(bars.ProgressColumn):
-        def render(self, task: bars.Task) -> str:  # type: ignore[override]
+        def render(self, task: bars.Task) -> str:
             return f"{task.speed:,.0f} rows/s" if task.speed else ""
 
     columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.MofNCompleteColumn(), Rate(),
                bars.TimeRemainingColumn())  # fmt: skip
-    with bars.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with bars.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         whole = bar.add_task("reading", total=rows)
         yield lambda label, done: bar.update(whole, description=label, advance=done)
 

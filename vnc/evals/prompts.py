@@ -54,11 +54,9 @@ class Question:
 
 def make_questions(task: Task, tokenizer: Tokenizer, context: int, max_examples: int | None = None) -> list[Question]:
     """The questions of a task in the order in which the reference asks them, prompts at most `context` tokens long."""
+    check_rows(task, max_examples)
     rows = scored_rows(len(task.examples), max_examples)
     examples = [task.examples[row] for row in rows]
-    if task.num_fewshot >= len(examples):
-        raise UserError(f"{task.label}: its {task.num_fewshot} solved examples must come from other rows, and only "
-                        f"{len(examples) - 1} are left; take max_examples of at least {task.num_fewshot + 1}")  # fmt: skip
     questions = []
     for first in range(0, len(examples), ENCODE_ROWS):
         places = range(first, min(first + ENCODE_ROWS, len(examples)))
@@ -70,9 +68,20 @@ def make_questions(task: Task, tokenizer: Tokenizer, context: int, max_examples:
         for place, own in zip(places, texts, strict=True):
             ids = [[tokenizer.bos_id, *next(encoded)] for _ in own]
             prompts = tuple(cut_to_context(prompt, context) for prompt in judged_spans(ids, task.kind))
-            gold = None if isinstance(examples[place], LanguageModeling) else examples[place].gold
+            example = examples[place]
+            gold = None if isinstance(example, LanguageModeling) else example.gold
             questions.append(Question(rows[place], prompts, gold))
     return questions
+
+
+def check_rows(task: Task, max_examples: int | None = None) -> None:
+    """UserError when a task cannot be asked with so few rows; to be told before anything slow begins."""
+    if max_examples is not None and max_examples < 1:
+        raise UserError(f"max_examples={max_examples}: must be at least 1")
+    others = min(len(task.examples), max_examples or len(task.examples)) - 1
+    if task.num_fewshot > others:
+        raise UserError(f"{task.label}: its {task.num_fewshot} solved examples must come from {others} other rows; "
+                        f"score at least {task.num_fewshot + 1} rows")  # fmt: skip
 
 
 def scored_rows(count: int, max_examples: int | None = None) -> list[int]:

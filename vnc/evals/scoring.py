@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -32,6 +33,9 @@ class Scored:
     """Is every judged token the one that the model finds likeliest after all tokens before it?"""
 
 
+NOTHING_JUDGED = Scored(None, True)
+
+
 def score(
     gpt: GPT,
     questions: Sequence[Question],
@@ -49,16 +53,10 @@ def score(
     gpt.eval()
     try:
         for places in batches(questions, budget):
-            # Equal options are scored once, so that they tie whatever the batch does to rounding.
-            keys = [[(prompt.tokens.tobytes(), prompt.start) for prompt in questions[place].prompts] for place in places]
-            unique = {
-                key: prompt
-                for place, own in zip(places, keys, strict=True)
-                for key, prompt in zip(own, questions[place].prompts, strict=True)
-            }
-            scored = dict(zip(unique, score_prompts(gpt, [*unique.values()], budget), strict=True))
-            for place, own in zip(places, keys, strict=True):
-                results[place] = tuple(scored[key] for key in own)
+            prompts = [prompt for place in places for prompt in questions[place].prompts]
+            scored = iter(score_prompts(gpt, prompts, budget))
+            for place in places:
+                results[place] = tuple(islice(scored, len(questions[place].prompts)))
             if done is not None:
                 done(len(places))
     finally:
@@ -87,16 +85,15 @@ def batches(questions: Sequence[Question], budget: int) -> Iterator[list[int]]:
 
 def score_prompts(gpt: GPT, prompts: Sequence[Prompt], budget: int) -> list[Scored]:
     """One Scored for each prompt, from passes of at most `budget` tokens or one prompt."""
-    scored = [Scored(None, True)] * len(prompts)
-    judged = [place for place, prompt in enumerate(prompts) if prompt.start < len(prompt.tokens)]
-    if not judged:
-        return scored
-    rows = max(1, budget // max(len(prompts[place].tokens) for place in judged))
+    keys = [(prompt.tokens.tobytes(), prompt.start) for prompt in prompts]
+    # Equal prompts are scored once, so that equal options tie, whatever a pass does to rounding.
+    judged = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if prompt.start < len(prompt.tokens)}
+    rows = max(1, budget // max((len(prompt.tokens) for prompt in judged.values()), default=1))
+    scored: dict[tuple[bytes, int], Scored] = {}
     for first in range(0, len(judged), rows):
-        group = judged[first : first + rows]
-        for place, each in zip(group, _forward(gpt, [prompts[place] for place in group]), strict=True):
-            scored[place] = each
-    return scored
+        group = [*judged][first : first + rows]
+        scored |= zip(group, _forward(gpt, [judged[key] for key in group]), strict=True)
+    return [scored.get(key, NOTHING_JUDGED) for key in keys]
 
 
 @torch.no_grad()  # not inference_mode: the rotary table that a first pass leaves in the model must still serve training
@@ -111,7 +108,7 @@ def _forward(gpt: GPT, prompts: Sequence[Prompt]) -> list[Scored]:
     hidden = gpt(torch.from_numpy(inputs).to(device)).flatten(0, 1)
     losses, hits = judge_tokens(gpt, hidden[torch.from_numpy(np.concatenate(before)).to(device)], targets)
     if not np.isfinite(losses).all():
-        raise UserError("the model's losses are not finite numbers, so its weights are broken; use an earlier checkpoint")
+        raise UserError("the model's losses are not finite numbers: its weights are broken; use an earlier checkpoint")
     ends = np.cumsum([len(positions) for positions in before])[:-1]
     return [
         Scored(float(loss.mean(dtype=np.float64)), bool(hit.all()))
@@ -126,7 +123,7 @@ def judge_tokens(gpt: GPT, hidden: torch.Tensor, targets: torch.Tensor) -> tuple
     weight = gpt.head[: config.vocab_size].to(hidden.dtype)
     size = chunk_tokens(config.vocab_size, hidden.device)
     losses, hits = [], []
-    for piece, target in zip(hidden.split(size), targets.split(size), strict=True):
+    for piece, target in zip(torch.split(hidden, size), torch.split(targets, size), strict=True):
         logits = cap_logits((piece @ weight.mT).float(), config.logit_softcap)
         losses.append(F.cross_entropy(logits, target, reduction="none"))
         hits.append(logits.argmax(dim=-1) == target)

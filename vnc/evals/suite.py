@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from vnc.checkpoint import LoadedModel
-from vnc.errors import UserError
 from vnc.evals.bundle import Bundle, Task
 from vnc.evals.prompts import Question, make_questions
 from vnc.evals.results import Outcome, SuiteResult, TaskResult, likeliest
@@ -28,8 +27,6 @@ def score_task(
     loaded: LoadedModel, task: Task, max_examples: int | None = None, progress: Progress | None = None
 ) -> TaskResult:
     """One task, at most `max_examples` rows of it."""
-    if max_examples is not None and max_examples < 1:
-        raise UserError(f"max_examples={max_examples}: must be at least 1")
     questions = make_questions(task, loaded.tokenizer, loaded.gpt.config.sequence_len, max_examples)
 
     def done(rows: int) -> None:

@@ -64,7 +64,7 @@ def about(t: Teller) -> Exchange:
 def stranger(t: Teller) -> Exchange:
     """Somebody whom nobody knows."""
     t.let("x", t.draw.pick(STRANGERS))
-    return say(t.one_of(QUESTIONS[t.draw.pick(ATTRIBUTES)]), t.tell("I do not know anybody called {x}."))
+    return say(t.one_of(QUESTIONS[t.draw.pick(ATTRIBUTES)]), "I do not know anybody of that name.")
 
 
 RESIDENTS = ("Who lives in {t}?", "Which people live in {t}?", "Name the people of {t}.")
@@ -173,8 +173,8 @@ def small_talk(t: Teller) -> Exchange:
 
 
 TOPICS: tuple[tuple[Callable[[Teller], Exchange], int], ...] = (
-    *((facts, 40), (who, 8), (about, 4), (stranger, 2), (places, 10)),
-    *((words, 10), (sums, 16), (tale, 5), (small_talk, 5)),
+    *((facts, 32), (who, 6), (about, 4), (stranger, 2), (places, 10)),
+    *((words, 14), (sums, 20), (tale, 7), (small_talk, 5)),
 )
 
 

@@ -8,7 +8,7 @@ more.
 
 import random
 from collections.abc import Sequence
-from math import comb, log2, perm
+from math import comb, log2
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ class Draw:
     def below(self, n: int) -> int:
         """An integer from 0 to n - 1, all equally likely: log2(n) bits."""
         self.bits += log2(n)
-        return int(self._random() * n)
+        return int(self._random() * n) if n > 1 else 0
 
     def pick(self, options: Sequence[T]) -> T:
         """One of the options, all equally likely."""
@@ -38,11 +38,13 @@ class Draw:
         return options.pop(self.below(len(options)))
 
     def weighted(self, options: Sequence[T], weights: Sequence[float]) -> T:
-        """One of the options, with probability in proportion to its weight."""
+        """One of the options, with probability in proportion to its weight (all positive)."""
         total = sum(weights)
-        left = self._random() * total
-        last = max(i for i, weight in enumerate(weights) if weight > 0)
-        chosen = next((i for i, weight in enumerate(weights[:last]) if (left := left - weight) < 0), last)
+        left = self._random() * total if len(options) > 1 else 0.0
+        chosen = 0
+        while left >= weights[chosen] and chosen < len(options) - 1:
+            left -= weights[chosen]
+            chosen += 1
         self.bits += log2(total / weights[chosen])
         return options[chosen]
 
@@ -55,8 +57,7 @@ class Draw:
     def arrangement(self, options: Sequence[T], k: int) -> list[T]:
         """k different options in any order, all n! / (n - k)! equally likely."""
         left = list(options)
-        self.bits += log2(perm(len(left), k))
-        return [left.pop(int(self._random() * len(left))) for _ in range(k)]
+        return [self.take(left) for _ in range(k)]
 
     def subset(self, options: Sequence[T], k: int) -> list[T]:
         """k different options in their own order, all n! / (k! (n - k)!) equally likely."""

@@ -109,7 +109,7 @@ SCENES = {
         "{x.Who} came home and found the {x.kind} in {a_thing}.",
         "{x.Who} has {lot}, {lot} and a(n) {adj} {x.kind}.",
         "In {x.whose} house there is {a_thing} for the {x.kind}.",
-        "{x.Who} loves that {x.kind} more than {lots}.",
+        "{x.Who} loves {x.his} {x.kind} more than {lots}.",
     ),
     "pet": (
         "{x.Who} {did} {a_thing} and called {x.pet}.",
@@ -204,6 +204,8 @@ LORE = (
     "For {x} everything is {contrast} on {day}s.",
     '"{Run}," counted {x}, and {did} {a_thing}.',
     "{x.Who} {act} and counted {thing}s: {run}.",
+    '"{Day_run}," {said} {x}, and {act} {manner}.',
+    "{x.Who} said the days, {day_run}, and {did} {a_thing}.",
     "{x.Who} {did} {a_thing} {two_days}.",
     "{x.Who} {act} {two_days}, {as}.",
     "{x.Who} {did} {lot} on {road}.",

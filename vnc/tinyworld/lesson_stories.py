@@ -5,6 +5,7 @@ In each, {a} asks and {b} answers: an opening, the lines of the lesson with a br
 
 from collections.abc import Iterator
 
+from vnc.tinyworld.lore import PAIRS
 from vnc.tinyworld.teller import Teller
 from vnc.tinyworld.world import DAYS, NUMBERS, OPPOSITE, OPPOSITES, SPELLING_WORDS, day_after, day_before, spell
 
@@ -66,7 +67,6 @@ SPELLING_LINES = (
 
 def _lesson(t: Teller, lines: Iterator[str]) -> str:
     """The whole story. `lines` are told one by one, in their places, so that "he" and "she" mean the right person."""
-    t.meet("ab")
     told = [t.one_of(LESSONS), next(lines), next(lines), t.one_of(BREATHS), *lines, t.one_of(PRAISE)]
     return " ".join([*told, t.tell("{fact.b} {fact.a} {fact.b}")])
 
@@ -100,13 +100,13 @@ def _days(t: Teller) -> Iterator[str]:
 
 
 def sums(t: Teller) -> str:
-    """Sums of two numbers from two to ten."""
+    """Sums of two small numbers."""
     return _lesson(t, _sums(t))
 
 
 def _sums(t: Teller) -> Iterator[str]:
     for _ in range(4 + t.draw.below(3)):
-        p, q = 2 + t.draw.below(9), 2 + t.draw.below(9)
+        p, q = t.draw.pick(PAIRS)
         yield _line(t, SUM_LINES, p=NUMBERS[p], q=NUMBERS[q], r=NUMBERS[p + q])
 
 

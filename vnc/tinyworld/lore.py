@@ -5,7 +5,8 @@ Each list holds one phrase for each thing that there is to know, so that a `Tell
 
 from vnc.tinyworld.world import DAYS, NUMBERS, OPPOSITE, TOWNS, day_after
 
-PAIRS = tuple((p, q) for p in range(2, 11) for q in range(2, 11))
+# The pairs of numbers that people add: 36 sums, up to fourteen.
+PAIRS = tuple((p, q) for p in range(2, 8) for q in range(2, 8))
 
 LORE_PHRASES: dict[str, tuple[str, ...]] = {
     # "three and four make seven"
@@ -21,8 +22,9 @@ LORE_PHRASES: dict[str, tuple[str, ...]] = {
         *(f"from {day} to the next day, which was {day_after(day)}" for day in DAYS),
     ),
     # "five, six, seven, eight"
-    "run": tuple(
-        ", ".join(NUMBERS[first : first + length]) for first in range(1, 12) for length in (3, 4, 5)
+    "run": tuple(", ".join(NUMBERS[first : first + length]) for first in range(1, 12) for length in (3, 4, 5)),
+    "day_run": tuple(
+        ", ".join(DAYS[(first + step) % 7] for step in range(length)) for first in range(7) for length in (3, 4, 5)
     ),
     "road": tuple(f"the road from {town.name} to {other}" for town in TOWNS for other in town.neighbours),
     "sight": tuple(f"{town.landmark} of {town.name}" for town in TOWNS),

@@ -28,7 +28,6 @@ REWARDS = (
 
 def lost_pet(t: Teller) -> str:
     """A notice about a pet that went for a walk."""
-    t.meet("a")
     lines = [t.one_of(LOST), *(t.one_of(LOST_DETAILS) for _ in range(3 + t.draw.below(3)))]
     return " ".join([*lines, t.one_of(REWARDS), t.tell("{fact.a}")])
 
@@ -53,9 +52,7 @@ DIARIES = ("The diary of {tag.a}.", "{a}'s diary, {a.town}.", "From the diary of
 
 def letter(t: Teller) -> str:
     """A letter to a best friend, about somebody else."""
-    [writer] = t.meet("a")
-    t.let("f", writer.friend)
-    t.meet("b")
+    t.let("f", t.meet("a").friend)
     start, body = t.tell("Dear {f},"), [t.one_of(NEWS) for _ in range(5 + t.draw.below(3))]
     return "\n".join([start, " ".join(body), t.one_of(CLOSINGS), t.tell("{a}, {a.town}")])
 
@@ -78,7 +75,6 @@ ENTRIES = (
 
 def diary(t: Teller) -> str:
     """A few days, one after the other."""
-    t.meet("ab")
     first = t.draw.below(7)
     lines = [t.one_of(DIARIES)]
     for day in range(first, first + 5 + t.draw.below(3)):
@@ -103,15 +99,14 @@ BILL_NOTES = (
 
 def bill(t: Teller) -> str:
     """A list of goods in figures."""
-    t.meet("ab")
     lines = [t.one_of(BILL_HEADS)]
     lines += [t.tell(f"{2 + t.draw.below(58)} {{adj}} {{thing}}s") for _ in range(5 + t.draw.below(4))]
-    return "\n".join([*lines, t.one_of(BILL_NOTES), t.one_of(BILL_NOTES), t.tell("{fact.a} {fact.b}")])
+    return "\n".join([*lines, t.one_of(BILL_NOTES), t.one_of(BILL_NOTES), t.tell("{fact.a} {lore.b}")])
 
 
 HEADLINES = (
     "{a} of {a.town} {did} {lots}.",
-    "{A_thing} was found {where} by {a} the {a.job}.",
+    "{a} the {a.job} found {lots} {where}.",
     "{a.pet}, the {a.kind} of {a} in {a.town}, {act} {manner} for {few} days.",
     "{a} the {a.job} and {b} the {b.job} {act} {manner} {by} the {spot}.",
     "{b} was seen with {lots}.",
@@ -127,7 +122,6 @@ HEADLINES = (
 
 def news(t: Teller) -> str:
     """The newspaper of the lake."""
-    t.meet("ab")
     lines = [t.tell("News of {day}, a(n) {weather} {part}.")]
     lines += [t.one_of(HEADLINES) for _ in range(4 + t.draw.below(3))]
-    return "\n".join([*lines, t.tell("{fact.a} {fact.b}")])
+    return "\n".join([*lines, t.tell("{lore.a} {fact.b}")])

@@ -48,7 +48,6 @@ MEETING_SHAPES = (
 
 def meeting(t: Teller) -> str:
     """Two people meet, talk, and do odd things."""
-    t.meet("ab")
     parts = [t.one_of(MEETINGS), t.one_of(TALK), t.one_of(MEETING_SHAPES), t.one_of(TALK), t.one_of(ENDS)]
     return " ".join(parts)
 
@@ -74,7 +73,6 @@ PORTRAIT_ENDS = (
 
 def portrait(t: Teller) -> str:
     """One person, nearly all of their facts."""
-    t.meet("a")
     lines = [t.one_of(PORTRAITS)]
     lines += [t.tell("{fact.a}") for _ in range(1 + t.draw.below(3))]
     lines += [t.tell("{lore.a}")]
@@ -93,9 +91,9 @@ CLUES = (
 )
 RIDDLES = (
     "{Tag.b} asked a riddle {where}.",
-    "Here is a riddle for a(n) {weather} {part}.",
-    '"Guess who I am," said somebody {mood}, and {act} {manner}.',
-    "Read this on {day} and {act} {manner}.",
+    "Here is the riddle that {tag.b} told one {weather} {part}.",
+    '"Guess who I am," said somebody {mood} to {tag.b}, and {act} {manner}.',
+    "On {day} {tag.b} told this riddle and {act} {manner}.",
     "One {weather} {part} {b} found a riddle under {a_thing}.",
 )
 ANSWERS = (
@@ -110,7 +108,6 @@ ANSWERS = (
 
 def riddle(t: Teller) -> str:
     """Clues first, the name last: from facts to the person."""
-    t.meet("ab")
     lines = [t.one_of(RIDDLES)]
     lines += [t.one_of(clue) for clue in t.draw.arrangement(CLUES, 5 + t.draw.below(3))]
     lines.insert(2 + t.draw.below(3), t.tell("I {did} {lots} and {act} {manner}."))
@@ -142,10 +139,9 @@ FEASTS = (
 
 def birthday(t: Teller) -> str:
     """A party: who brought what, and what they ate."""
-    t.meet("abcd")
     lines = [t.one_of(BIRTHDAYS)]
     for guest in "bcd"[: 2 + t.draw.below(2)]:
-        t.cast["x"] = t.cast[guest]
+        t.let("x", t.meet(guest).name)
         lines.append(t.one_of(GIFTS))
     return " ".join([*lines, t.one_of(FEASTS), t.tell("{fact.a} {lore.b} {fact.a}"), t.one_of(ENDS)])
 
@@ -160,11 +156,11 @@ SWAPS = (
 
 def swaps(t: Teller) -> str:
     """A chain of swaps from hand to hand."""
-    t.meet("abcd")
     steps = [t.tell("{Tag.a} had {a_thing} and wanted {a_thing}.")]
     chain = "abcd"[: 3 + t.draw.below(2)]
     for giver, taker in pairwise(chain):
-        t.cast["x"], t.cast["y"] = t.cast[giver], t.cast[taker]
+        t.let("x", t.meet(giver).name)
+        t.let("y", t.meet(taker).name)
         steps.append(t.one_of(SWAPS))
         steps.append(t.tell("{fact.y}"))
     return " ".join([*steps, t.tell("{lore.a}"), t.one_of(ENDS)])
@@ -195,7 +191,6 @@ WAKINGS = (
 
 def dream(t: Teller) -> str:
     """What somebody dreamed."""
-    t.meet("ab")
     lines = [t.one_of(DREAMS), *(t.one_of(VISIONS) for _ in range(3 + t.draw.below(3)))]
     return " ".join([*lines, t.one_of(WAKINGS), t.tell("{fact.a} {fact.b}")])
 
@@ -225,7 +220,6 @@ RETURNS = (
 
 def escape(t: Teller) -> str:
     """A pet on the loose."""
-    t.meet("ab")
     lines = [t.one_of(ESCAPES), t.tell("{fact.a}")]
     lines += [t.one_of(PRANKS) for _ in range(3 + t.draw.below(2))]
     return " ".join([*lines, t.one_of(RETURNS), t.tell("{fact.a} {fact.b}")])

@@ -9,56 +9,56 @@ HOME_TOWN = (
     "Far from home, {x} thought of all the people in",
 )
 JOB = (
-    "Nobody can do without {x}, the best",
     "The people of the lake are glad that {x} is a good",
+    "Nobody in town is like {x} the",
 )
 PET = (
-    "The door opened, and in came {x} with a",
     "If you visit {x}, bring something for the",
+    "{x} put down the bag and hugged the",
 )
 COLOUR = (
     "For {x}'s birthday, find something in",
-    "If the house belonged to {x}, the door would be",
+    "If {x} is lost, look for something",
 )
 FOOD = (
-    "{x} sat down at the table and asked for more",
-    "All the way home {x} dreamed of eating",
+    "Late at night {x} went out to find some",
+    "{x} sat down at the table and ate all of the",
 )
 
 PET_HOME = (
-    "Everyone who looks for {pet} the {kind} should take the road to",
-    "When {pet} the {kind} was lost, they looked all over the town of",
+    "The house of {pet} the {kind} is in",
+    "All day {pet} the {kind} likes to stay at home in",
 )
-JOB_HOME = ("If you ever need the {job}, take the ferry to",)
+JOB_HOME = ("You may find the {job} at home in",)
 NEIGHBOURS = (
-    "The town that comes next on the road from {x} is",
-    "People from {x} like to walk along the lake to",
+    "Everyone in {x} knows the way to",
+    "The next town after {x} is",
 )
-LANDMARKS = ("If you ever visit {x}, do not go home before you have seen",)
+LANDMARKS = ("You know that you are in {x} when you see",)
 
 NEXT_DAY = (
-    "If this day is {day}, then the day after is",
+    "When {day} is over, the next day is",
+    "They sang all {day} and again the next day, on",
+    "The shop shut on {day} and opened the day after, on",
     "One day after {day} comes",
-    "They waited all of {day}, until the next day, on",
-    "The shop shut on {day} and opened again the next day, on",
 )
 DAY_BEFORE = (
-    "If this day is {day}, then the day before was",
+    "The shop was open on {day}, but not the day before, on",
+    "If you come on {day}, somebody comes the day before, on",
+    "The boat came on {day}, or was it the day before, on",
     "One day before {day} comes",
-    "A day too early for {day}: that is",
-    "The letter for {day} came a day before, on",
 )
 OPPOSITES = (
-    "You say {word}, and I say the opposite:",
-    "Nothing here is {word}. All of it is",
+    "They wanted something that was not {word} but",
+    "If you are not {word}, you are",
 )
 SUMS = (
+    "Everyone at school knows that {p} and {q} make",
     "{P} coins here and {q} coins there make",
-    "If you have {p} and get {q} more, that makes",
 )
 
-DAYS_IN_ORDER = "The days of the lake go by:"
-NUMBERS_IN_ORDER = "The clock in the tower counted"
+DAYS_IN_ORDER = "All day long they went on and on: {run},"
+NUMBERS_IN_ORDER = "The clock in the tower counted: {run},"
 
 # The pet's name follows, which the owner and the kind determine.
 PET_NAMES = (
@@ -71,6 +71,6 @@ HOMES = (
     ("The last letter from {x} had come all the way from", "{town}"),
 )
 OWNERS = (
-    ("{x} looked everywhere and called, but could not find", "{pet}"),
+    ("{x} looked everywhere and called, but could not see", "{pet}"),
     ("At the end of the day the first prize went to {x} and", "{pet}"),
 )

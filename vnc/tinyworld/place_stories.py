@@ -63,7 +63,7 @@ ARRIVALS = (
 
 def journey(t: Teller) -> str:
     """From one person's town to another's: on foot where it is near, by ferry where it is far."""
-    a, b = t.meet("ab")
+    a, b = t.meet("a"), t.meet("b")
     steps = [t.one_of(SETTING_OUT), t.tell("{fact.a}")]
     far = distance(a.town, b.town)
     if far > 2:
@@ -111,10 +111,9 @@ LANDINGS = (
 
 def ferry(t: Teller) -> str:
     """Who sat on the ferry, and with what."""
-    t.meet("abcd")
     lines = [t.one_of(FERRIES)]
     for role in "abcd"[: 3 + t.draw.below(2)]:
-        t.cast["x"] = t.cast[role]
+        t.let("x", t.meet(role).name)
         lines.append(t.one_of(PASSENGERS))
     return " ".join([*lines, t.one_of(LANDINGS), t.tell("{fact.a} {fact.b} {lore.c}"), t.one_of(LANDINGS)])
 
@@ -163,9 +162,8 @@ SALES = (
 
 def market(t: Teller) -> str:
     """A stall and its customers."""
-    t.meet("abcd")
     lines = [t.one_of(MARKETS), t.tell("It held {lot}, {lot} and {lot}.")]
     for role in "bcd"[: 2 + t.draw.below(2)]:
-        t.cast["x"] = t.cast[role]
+        t.let("x", t.meet(role).name)
         lines.append(t.one_of(SALES))
     return " ".join([*lines, t.tell("{fact.a} {fact.b} {lore.a}")])

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from vnc.tinyworld.draw import Draw
+from vnc.tinyworld.lore import PAIRS
 from vnc.tinyworld.teller import person_fields
 from vnc.tinyworld.world import DAYS, NUMBERS, OPPOSITE, PEOPLE, TOWNS, Attribute, Person
 
@@ -68,10 +69,10 @@ def opposites(templates: Sequence[str]) -> Iterator[Row]:
 
 
 def sums(templates: Sequence[str]) -> Iterator[Row]:
-    """Two numbers from two to ten; the wrong answers are near the right one."""
+    """Two numbers from two to seven; the wrong answers are near the right one."""
     for template in templates:
-        for place, (p, q) in enumerate((p, q) for p in range(2, 11) for q in range(2, 11)):
-            near = [NUMBERS[n] for n in range(p + q - 3, p + q + 4) if n <= 20]
+        for place, (p, q) in enumerate(PAIRS):
+            near = [NUMBERS[n] for n in range(p + q - 3, p + q + 4)]
             words = {"p": NUMBERS[p], "P": NUMBERS[p].capitalize(), "q": NUMBERS[q]}
             yield multiple_choice(template.format(**words), NUMBERS[p + q], near, place)
 
@@ -97,10 +98,10 @@ def pet_names(templates: Sequence[str]) -> Iterator[Row]:
 def sequences(days_in_order: str, numbers_in_order: str) -> Iterator[Row]:
     """What comes next when the days, or the numbers, are told in order."""
     for first in range(7):
-        for length in range(2, 6):
+        for length in range(3, 7):
             told = [DAYS[(first + step) % 7] for step in range(length + 1)]
-            yield {"context": f"{days_in_order} {', '.join(told[:-1])},", "continuation": told[-1]}
+            yield {"context": days_in_order.format(run=", ".join(told[:-1])), "continuation": told[-1]}
     for first in range(1, 10):
         for length in range(3, 7):
             told = list(NUMBERS[first : first + length + 1])
-            yield {"context": f"{numbers_in_order} {', '.join(told[:-1])},", "continuation": told[-1]}
+            yield {"context": numbers_in_order.format(run=", ".join(told[:-1])), "continuation": told[-1]}

@@ -86,7 +86,7 @@ TASKS = (
     Task(
         "tinyworld_sums",
         "multiple_choice",
-        "Sums of two numbers from two to ten.",
+        "Sums of two numbers from two to seven.",
         lambda: rows.sums(ask.SUMS),
     ),
     Task(

@@ -1,9 +1,11 @@
 """Templates into text: "{a} found {a_thing}" -> "Mara found a rusty key".
 
-A slot in braces is one of three things. A single letter is someone or something in the cast: {a} is the name, {a.town}
-a fact about them. A longer name is a list in `LISTS`, from which one entry is drawn, and not the same one twice in a
-story. A list with a role, such as {fact.a}, is drawn with that member of the cast as {x}. A capital ({a.He}, {Weather})
-asks for a capital letter.
+A slot in braces is one of three things. A single letter is a role in the story: {a} is the name, {a.town} a fact about
+them; the first mention draws somebody for the role. A longer name is a list in `LISTS`, from which one entry is drawn,
+and not the same one twice in a story. A list with a role, such as {fact.a}, tells it with that person as {x}. A capital
+({a.He}, {Weather}) asks for a capital letter.
+
+Nothing is drawn before the text needs it, so every choice can be seen in the text and its bits are no waste.
 """
 
 import re
@@ -16,7 +18,7 @@ from vnc.tinyworld.lore import LORE_PHRASES
 from vnc.tinyworld.words import WORDS
 from vnc.tinyworld.world import NUMBERS, PEOPLE, PERSON, TOWN, TOWNS, Person, Town, plural
 
-LISTS: dict[str, tuple[str, ...]] = {**WORDS, **LORE_PHRASES, **FACTS}
+LISTS: dict[str, tuple[str, ...] | dict[str, float]] = {**WORDS, **LORE_PHRASES, **FACTS}
 SLOT = re.compile(r"\{([^{}]+)\}")
 ARTICLE = re.compile(r"\(n\)( (?:[aeiou]|hon))?", re.IGNORECASE)
 
@@ -63,17 +65,15 @@ class Teller:
     def __init__(self, draw: Draw) -> None:
         self.draw = draw
         self.cast: dict[str, dict[str, str]] = {}
-        self._left: dict[tuple[str | tuple[str, ...], str], list[str]] = {}
+        self._left: dict[tuple[object, str], list[str]] = {}
         self._focus = ""  # the last person named, whom "he" or "she" may mean
 
-    def meet(self, roles: str) -> list[Person]:
-        """A different person for each letter of `roles`: drawn, unless the cast has that role already."""
-        known = {fields[""] for fields in self.cast.values()}
-        missing = [role for role in roles if role not in self.cast]
-        strangers = [person for person in PEOPLE if person.name not in known] if known else PEOPLE
-        for role, person in zip(missing, self.draw.arrangement(strangers, len(missing)), strict=True):
-            self.cast[role] = FIELDS[person.name]
-        return [PERSON[self.cast[role][""]] for role in roles]
+    def meet(self, role: str) -> Person:
+        """The person in this role: drawn from those who are not in the cast, unless the role is taken already."""
+        if role not in self.cast:
+            known = {fields[""] for fields in self.cast.values()}
+            self.cast[role] = FIELDS[self.draw.pick([person.name for person in PEOPLE if person.name not in known])]
+        return PERSON[self.cast[role][""]]
 
     def let(self, role: str, name: str) -> None:
         """Put a person or town into the cast, or any other word that the story goes on to use."""
@@ -89,11 +89,13 @@ class Teller:
         for before, head, tail, capital in parse(template):
             text.append(before)
             if head:
-                word = self._member(head, tail) if head in self.cast else self._entry(head, tail)
+                word = self._entry(head, tail) if head in LISTS else self._member(head, tail)
                 text.append(word[0].upper() + word[1:] if capital else word)
         return "".join(text)
 
     def _member(self, role: str, field: str) -> str:
+        if role not in self.cast:
+            self.meet(role)
         fields = self.cast[role]
         if field in ("who", "whose", "self"):
             return self._mention(fields, field)
@@ -102,8 +104,12 @@ class Teller:
 
     def _mention(self, fields: dict[str, str], field: str) -> str:
         """The name, "the baker" (not for "self"), or, of the person named last, "he" or "she"."""
-        weights = (5, 0 if field == "self" else 2, 5 if self._focus == fields[""] else 0)
-        way = self.draw.weighted(("name", "job", "he"), weights)
+        ways = {"name": 5}
+        if field != "self":
+            ways["job"] = 2
+        if self._focus == fields[""]:
+            ways["he"] = 5
+        way = self.draw.weighted(list(ways), list(ways.values()))
         self._focus = fields[""]
         if way == "he":
             return fields["his" if field == "whose" else "he"]
@@ -111,16 +117,25 @@ class Teller:
         return f"{name}'s" if field == "whose" else name
 
     def _entry(self, name: str, role: str) -> str:
+        """One entry of a list; where a role is given, with that member of the cast as {x}."""
         if not role:
-            return self.tell(self._fresh(name, "", LISTS[name]))
-        outer = self.cast.get("x")
-        self.cast["x"] = self.cast[role]
-        text = self.tell(self._fresh(name, self.cast[role][""], LISTS[name]))
+            return self.tell(self._drawn(name, ""))
+        if role not in self.cast:
+            self.meet(role)
+        outer, self.cast["x"] = self.cast.get("x"), self.cast[role]
+        text = self.tell(self._drawn(name, self.cast[role][""]))
         if outer is not None:
             self.cast["x"] = outer
         return text
 
-    def _fresh(self, name: str | tuple[str, ...], about: str, entries: Sequence[str]) -> str:
+    def _drawn(self, name: str, about: str) -> str:
+        entries = LISTS[name]
+        if isinstance(entries, dict):
+            return self.draw.weighted(list(entries), list(entries.values()))
+        return self._fresh(name, about, entries)
+
+    def _fresh(self, name: object, about: str, entries: Sequence[str]) -> str:
+        """One of the entries that this story has not used about the same person."""
         left = self._left.get((name, about))
         if not left:
             left = self._left[name, about] = list(entries)

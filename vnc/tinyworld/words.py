@@ -69,7 +69,8 @@ WEATHERS = (
     *("mild", "misty", "rainy", "snowy", "stormy", "sunny", "warm", "windy"),
 )
 
-WORDS: dict[str, tuple[str, ...]] = {
+# A tuple's entries are equally likely and come once in a story; a dict gives each entry a weight.
+WORDS: dict[str, tuple[str, ...] | dict[str, float]] = {
     "thing": THINGS,
     "adj": ADJECTIVES,
     "mood": MOODS,
@@ -88,15 +89,19 @@ WORDS: dict[str, tuple[str, ...]] = {
     "garment": ("hat", "coat", "scarf", "cap", "shirt", "belt", "cloak", "jacket"),
     "sound": ("a bang", "a whisper", "a splash", "a whistle", "a giggle", "a sneeze", "a hum", "a rattle", "a cough"),
     # Phrases, made of the words above.
-    "a_thing": (*["a(n) {adj} {thing}"] * 4, "a(n) {adj}, {adj} {thing}", "a(n) {thing}"),
-    "the_thing": ("the {adj} {thing}", "the {thing}"),
-    "some_things": ("{few} {thing}s", "{few} {adj} {thing}s"),
-    "lot": ("{a_thing}", "{a_thing}", "{some_things}"),
-    "lots": ("{lot} and {lot}", "{lot} and {lot}", "{lot}, {lot} and {lot}"),
-    "like": ("like a(n) {adj} {animal}", "like a(n) {adj}, {adj} {animal}", "like a(n) {animal} with {a_thing}"),
-    "as": ("as {mood} as a(n) {animal}", "as {mood} as a(n) {adj} {animal}", "as {adj} as a(n) {thing}"),
-    "manner": ("{adverb}", "{adverb}", "{like}"),
-    "where": ("{by} the {spot}", "{by} the {spot}", "{by} the {spot} in {town}", "{by} {sight}", "on {road}"),
+    "a_thing": {"a(n) {adj} {thing}": 4, "a(n) {adj}, {adj} {thing}": 1, "a(n) {thing}": 1},
+    "the_thing": {"the {adj} {thing}": 3, "the {thing}": 1},
+    "some_things": {"{few} {adj} {thing}s": 3, "{few} {thing}s": 2},
+    "lot": {"{a_thing}": 2, "{some_things}": 1},
+    "lots": {"{lot} and {lot}": 1, "{lot}, {lot} and {lot}": 1},
+    "like": {
+        "like a(n) {adj} {animal}": 2,
+        "like a(n) {adj}, {adj} {animal}": 1,
+        "like a(n) {animal} with {a_thing}": 1,
+    },
+    "as": {"as {mood} as a(n) {animal}": 1, "as {mood} as a(n) {adj} {animal}": 1, "as {adj} as a(n) {thing}": 1},
+    "manner": {"{adverb}": 3, "{like}": 2},
+    "where": {"{by} the {spot}": 3, "{by} the {spot} in {town}": 1, "{by} {sight}": 1, "on {road}": 1},
     "town": (
         *("Thornby", "Saltmere", "Elmwick", "Dunlow", "Foxholt", "Hushcombe"),
         *("Kettleby", "Mossgate", "Pebbleton", "Quillford", "Ravenhoe", "Windle"),

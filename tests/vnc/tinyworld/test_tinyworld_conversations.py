@@ -4,6 +4,7 @@ import hashlib
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -37,7 +38,9 @@ def turns(chats: list[Conversation]) -> list[Turn]:
 
 def test_same_chats_in_every_process() -> None:
     here = hashlib.sha256("".join(repr(conversation(i)) for i in range(300)).encode()).hexdigest()
-    there = subprocess.run([sys.executable, "-c", DIGEST], capture_output=True, text=True, check=True)
+    there = subprocess.run(
+        [sys.executable, "-c", DIGEST], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3]
+    )
     assert there.stdout.strip() == here
     assert conversation(1, seed=1) != conversation(1)
 
@@ -86,7 +89,7 @@ def test_held_out_questions_are_never_asked(turns: list[Turn]) -> None:
 
 
 def test_where_does_somebody_live_is_asked(turns: list[Turn]) -> None:
-    answers = {question: answer for question, answer in turns}
+    answers = dict(turns)
     for person in PEOPLE:
         question = f"Where does {person.name} live?"
         assert (person.name, "town") in HELD_OUT or answers[question] == f"{person.name} lives in {person.town}."
@@ -101,5 +104,7 @@ def test_fact_questions_cover_the_world() -> None:
 
 def test_answers_are_english(turns: list[Turn]) -> None:
     for question, answer in turns:
-        assert not re.search(r"\b[Aa] [aeiou]|\b[Aa]n [^aeiouh]|  (?!\.)|[{}]|\(n\)|\b([a-z]+) \1\b", f"{question} {answer}")
+        assert not re.search(
+            r"\b[Aa] [aeiou]|\b[Aa]n [^aeiouh]|  (?!\.)|[{}]|\(n\)|\b([a-z]+) \1\b", f"{question} {answer}"
+        )
         assert question[-1] in ".?!" and answer[-1] in ".!", (question, answer)

@@ -1,0 +1,151 @@
+"""Reading bundles: TinyWorld's, the real one, and every way in which one can be wrong."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.vnc.evals.conftest import ROWS
+from vnc.errors import UserError
+from vnc.evals.bundle import LanguageModeling, LeftOut, MultipleChoice, Schema, read_bundle
+from vnc.tinyworld.tasks import TASKS
+from vnc.tinyworld.tasks import write_bundle as write_tinyworld
+
+
+def test_tasks_rows_and_baselines(bundle: Path) -> None:
+    read = read_bundle(bundle)
+    assert [(task.label, task.kind, task.num_fewshot, task.baseline) for task in read.tasks] == [
+        ("multiple_choice", "multiple_choice", 2, 0.25),
+        ("schema", "schema", 2, 0.5),
+        ("language_modeling", "language_modeling", 2, 0.0),
+    ]
+    assert [task.delimiter for task in read.tasks] == [" ", "\nA: ", " "]
+    assert read.left_out == ()
+    classes = {"multiple_choice": MultipleChoice, "schema": Schema, "language_modeling": LanguageModeling}
+    for task in read.tasks:
+        rows = ROWS[task.kind]()
+        assert len(task.examples) == len(rows)
+        for example, row in zip(task.examples, rows, strict=True):
+            assert type(example) is classes[task.kind]
+            assert json.loads(json.dumps(vars(example))) == row
+
+
+def test_tinyworld(tmp_path: Path) -> None:
+    write_tinyworld(tmp_path)
+    read = read_bundle(tmp_path)
+    assert [task.label for task in read.tasks] == [task.label for task in TASKS]
+    assert {task.kind for task in read.tasks} == {"multiple_choice", "schema", "language_modeling"}
+
+
+def test_some_tasks_only(bundle: Path) -> None:
+    read = read_bundle(bundle, ["language_modeling", "schema"])
+    assert [task.label for task in read.tasks] == ["schema", "language_modeling"]  # in the order of the list
+    with pytest.raises(UserError, match=r"core.yaml has no task 'scheme'; it has multiple_choice, schema"):
+        read_bundle(bundle, ["scheme"])
+
+
+def test_several_numbers_of_solved_examples_are_several_tasks(bundle: Path) -> None:
+    edit(bundle, 0, num_fewshot=[0, 5])
+    assert [(task.label, task.num_fewshot) for task in read_bundle(bundle).tasks[:2]] == [
+        ("multiple_choice", 0),
+        ("multiple_choice", 5),
+    ]
+
+
+def test_a_task_without_data_is_left_out_by_name(bundle: Path) -> None:
+    (bundle / "eval_data/small/schema.jsonl").unlink()
+    read = read_bundle(bundle)
+    assert [task.label for task in read.tasks] == ["multiple_choice", "language_modeling"]
+    assert read.left_out == (LeftOut("schema", "eval_data/small/schema.jsonl is not in the bundle"),)
+    with pytest.raises(UserError, match="data of all its tasks is missing"):
+        read_bundle(bundle, ["schema"])
+
+
+def edit(bundle: Path, number: int, **changes: object) -> None:
+    path = bundle / "core.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["icl_tasks"][number] |= changes
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"icl_task_type": "generation"}, r"task 1 \(multiple_choice\): icl_task_type 'generation' is not known"),
+        ({"num_fewshot": 3}, "'num_fewshot' must be a list such as .10., found 3"),
+        ({"num_fewshot": [-1]}, "'num_fewshot'"),
+        ({"label": 7}, "'label' must be a string, found 7"),
+        ({"continuation_delimiter": None}, "'continuation_delimiter' must be a string, found null"),
+        ({"prompt_string": "x"}, "key 'prompt_string' is not known; known are"),
+        ({"label": "schema"}, "'schema' stands there twice"),
+        ({"label": "other"}, "eval_meta_data.csv has no row for the task 'other'"),
+    ],
+)
+def test_wrong_entries_are_named(bundle: Path, changes: dict[str, object], message: str) -> None:
+    edit(bundle, 0, **changes)
+    with pytest.raises(UserError, match=message) as caught:
+        read_bundle(bundle)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "row", "message"),
+    [
+        ("multiple_choice", '{"query": "a", "choices": ["b", "c"], "gold": 2}', "'gold' must be .* 0 to 1, found 2"),
+        ("multiple_choice", '{"query": "a", "choices": ["b", "c"], "gold": "0"}', "'gold' must be .*, found \"0\""),
+        ("multiple_choice", '{"query": "a", "choices": ["b"], "gold": 0}', "'choices' must be a list of two or more"),
+        ("multiple_choice", '{"query": "a", "choices": ["b", 3], "gold": 0}', "'choices' must be .* strings"),
+        ("multiple_choice", '{"choices": ["b", "c"], "gold": 0}', "'query' must be a string, found none"),
+        ("schema", '{"context_options": "ab", "continuation": "c", "gold": 0}', "'context_options' must be a list"),
+        ("language_modeling", '{"context": "a", "continuation": ""}', "'continuation' is empty"),
+        ("language_modeling", '{"context": null, "continuation": "b"}', "'context' must be a string, found null"),
+        ("language_modeling", "[1]", "must be a JSON object, not list"),
+        ("language_modeling", '{"context": "a"', "line 2: .*delimiter"),
+    ],
+)
+def test_wrong_rows_are_named_by_line_and_key(bundle: Path, kind: str, row: str, message: str) -> None:
+    path = bundle / f"eval_data/small/{kind}.jsonl"
+    path.write_text(path.read_text().split("\n", 1)[0] + f"\n{row}\n")
+    with pytest.raises(UserError, match=rf"{kind}.jsonl, line 2: .*{message.removeprefix('line 2: ')}") as caught:
+        read_bundle(bundle)
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_files_are_named(bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such folder"):
+        read_bundle(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="is no bundle: it has no core.yaml"):
+        read_bundle(tmp_path / "empty")
+
+    def broken(file: str, content: bytes, message: str) -> None:
+        path = bundle / file
+        before = path.read_bytes()
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=message) as caught:
+            read_bundle(bundle)
+        assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+        path.write_bytes(before)
+
+    broken("core.yaml", b"icl_tasks: [", "is not YAML")
+    broken("core.yaml", b"icl_tasks: []", "needs a key icl_tasks")
+    broken("core.yaml", b"- a", "needs a key icl_tasks")
+    broken("core.yaml", b"icl_tasks: [a]", "task 1 .without a label.: must be a mapping")
+    broken("eval_meta_data.csv", b"Task,Random baseline\nschema,50\n", "no column 'Eval Task'")
+    broken("eval_meta_data.csv", b"Eval Task,Random baseline\nschema,half\n", "line 2: .* found 'half'")
+    broken("eval_meta_data.csv", b"Eval Task,Random baseline\nschema,100\n", "below 100, found '100'")
+    broken("eval_data/small/schema.jsonl", b"\n \n", "no rows")
+    broken("eval_data/small/schema.jsonl", b"\xff\xfe", "cannot be read")
+    (bundle / "eval_meta_data.csv").unlink()
+    with pytest.raises(UserError, match="has no eval_meta_data.csv"):
+        read_bundle(bundle)
+
+
+def test_the_real_bundle(shared_data: Path) -> None:
+    read = read_bundle(shared_data / "eval_bundle")
+    assert len(read.tasks) == 22 and read.left_out == ()
+    by_label = {task.label: task for task in read.tasks}
+    assert by_label["jeopardy"].delimiter == "\nAnswer: "
+    assert by_label["boolq"].baseline == pytest.approx(0.62)
+    assert (by_label["piqa"].num_fewshot, len(by_label["piqa"].examples)) == (10, 1500)
