@@ -9,7 +9,12 @@ import jsonargparse
 
 
 class OneLineErrors(jsonargparse.ArgumentParser):
-    """Mixin: `error` prints one line to stderr and exits with 2, without the usage text."""
+    """Mixin: options are written out in full, and `error` prints one line to stderr and exits with 2, without the usage
+    text."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # An abbreviation would take a mistyped --model.dept for --model.depth.
+        super().__init__(*args, **(kwargs | {"allow_abbrev": False}))
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         line = " ".join(str(message).split())

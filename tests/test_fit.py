@@ -60,7 +60,9 @@ def test_every_weight_has_learnt(here):
     moments = {name: tensor for name, tensor in found.items() if name.endswith((".momentum", ".exp_avg"))}
     assert len(moments) == len([name for name in found if name.startswith("model.")])
     assert [name for name, tensor in moments.items() if not tensor.abs().max() > 0] == []
-    assert all(found[f"model.blocks.{i}.{part}.proj.weight"].abs().max() > 0 for i in (0, 1) for part in ("attn", "mlp"))
+    assert all(
+        found[f"model.blocks.{i}.{part}.proj.weight"].abs().max() > 0 for i in (0, 1) for part in ("attn", "mlp")
+    )
 
 
 def test_retention_keeps_the_newest_and_the_best(here):

@@ -88,8 +88,7 @@ def chat(
 
 
 def open_model(checkpoint: str, device: str = "auto") -> LoadedModel:
-    """Opens a checkpoint to talk to. On the CPU it computes in fp32, whatever a training would choose: one token at a
-    time is bound by reading weights, and there fp32 products are as fast as bf16 ones or faster."""
+    """Opens a checkpoint to talk to: weights in the dtype that the device computes in, since nothing trains them."""
     import torch
 
     from vnc.checkpoint import load_model
@@ -101,7 +100,7 @@ def open_model(checkpoint: str, device: str = "auto") -> LoadedModel:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # unknown names, and builds or machines without that device
         raise UserError(f"device={device}: not available here; use auto or cpu") from error
-    loaded = load_model(checkpoint, device, torch.float32 if torch.device(device).type == "cpu" else None)
+    loaded = load_model(checkpoint, device)
     freeze(loaded.gpt)
     return loaded
 

@@ -77,7 +77,7 @@ class Engine:
     def new_cache(self, rows: int, length: int | None = None) -> KVCache:
         """An empty cache of `length` positions, by default the whole context.
 
-        On the CPU it holds fp32 whatever the compute dtype: attention of one bf16 query against a cache in bf16 takes 3
+        On the CPU it holds fp32 whatever the compute dtype: attention of one bf16 query against a cache in bf16 takes 5
         to 8 times as long there.
         """
         dtype = torch.float32 if self.device.type == "cpu" else self.gpt.compute_dtype

@@ -94,7 +94,7 @@ def places(t: Teller) -> Exchange:
 
 def words(t: Teller) -> Exchange:
     """Opposites, spelling, and what comes before and after."""
-    kind = t.draw.pick(("opposite", "spell", "after", "before", "next"))
+    kind = t.draw.weighted(("opposite", "spell", "after", "before", "next"), (3, 3, 1, 1, 1))
     if kind == "opposite":
         word = t.draw.pick(tuple(OPPOSITE))
         question = t.draw.pick((f"What is the opposite of {word}?", f"What is {word} the opposite of?"))
@@ -173,8 +173,8 @@ def small_talk(t: Teller) -> Exchange:
 
 
 TOPICS: tuple[tuple[Callable[[Teller], Exchange], int], ...] = (
-    *((facts, 32), (who, 6), (about, 4), (stranger, 2), (places, 10)),
-    *((words, 14), (sums, 20), (tale, 7), (small_talk, 5)),
+    *((facts, 30), (who, 6), (about, 4), (stranger, 2), (places, 8)),
+    *((words, 18), (sums, 20), (tale, 7), (small_talk, 5)),
 )
 
 

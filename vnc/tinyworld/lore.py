@@ -22,9 +22,9 @@ LORE_PHRASES: dict[str, tuple[str, ...]] = {
         *(f"from {day} to the next day, which was {day_after(day)}" for day in DAYS),
     ),
     # "five, six, seven, eight"
-    "run": tuple(", ".join(NUMBERS[first : first + length]) for first in range(1, 12) for length in (3, 4, 5)),
+    "run": tuple(", ".join(NUMBERS[first : first + length]) for first in range(1, 12) for length in (4, 5, 6)),
     "day_run": tuple(
-        ", ".join(DAYS[(first + step) % 7] for step in range(length)) for first in range(7) for length in (3, 4, 5)
+        ", ".join(DAYS[(first + step) % 7] for step in range(length)) for first in range(7) for length in (4, 5, 6)
     ),
     "road": tuple(f"the road from {town.name} to {other}" for town in TOWNS for other in town.neighbours),
     "sight": tuple(f"{town.landmark} of {town.name}" for town in TOWNS),

@@ -4,25 +4,25 @@
 """
 
 HOME_TOWN = (
-    "The letter for {x} should go to the town of",
-    "When {x} walked home at night, the road ended in",
-    "Far from home, {x} thought of all the people in",
+    "It is late, and {x} has gone home to",
+    "{x} felt tired and went to bed early, at home in",
+    "For years {x} has had a small house in",
 )
 JOB = (
-    "The people of the lake are glad that {x} is a good",
     "Nobody in town is like {x} the",
+    "{x} was late again for work as a",
 )
 PET = (
-    "If you visit {x}, bring something for the",
     "{x} put down the bag and hugged the",
+    "Somebody came to the door to look at {x}'s",
 )
 COLOUR = (
     "For {x}'s birthday, find something in",
-    "If {x} is lost, look for something",
+    "{x} asked for paper, and it had to be",
 )
 FOOD = (
     "Late at night {x} went out to find some",
-    "{x} sat down at the table and ate all of the",
+    "What {x} would like now is some",
 )
 
 PET_HOME = (
@@ -32,21 +32,21 @@ PET_HOME = (
 JOB_HOME = ("You may find the {job} at home in",)
 NEIGHBOURS = (
     "Everyone in {x} knows the way to",
-    "The next town after {x} is",
+    "The lake road goes from {x} to",
 )
 LANDMARKS = ("You know that you are in {x} when you see",)
 
 NEXT_DAY = (
-    "When {day} is over, the next day is",
     "They sang all {day} and again the next day, on",
     "The shop shut on {day} and opened the day after, on",
-    "One day after {day} comes",
+    "When {day} is over, then it is time for the day after, on",
+    "The letter should come on {day} or the day after, on",
 )
 DAY_BEFORE = (
     "The shop was open on {day}, but not the day before, on",
     "If you come on {day}, somebody comes the day before, on",
     "The boat came on {day}, or was it the day before, on",
-    "One day before {day} comes",
+    "It was too late on {day}, for they met the day before, on",
 )
 OPPOSITES = (
     "They wanted something that was not {word} but",
@@ -57,8 +57,14 @@ SUMS = (
     "{P} coins here and {q} coins there make",
 )
 
-DAYS_IN_ORDER = "All day long they went on and on: {run},"
-NUMBERS_IN_ORDER = "The clock in the tower counted: {run},"
+DAYS_IN_ORDER = (
+    "All day long they went on and on: {run},",
+    "Children called out the days: {run},",
+)
+NUMBERS_IN_ORDER = (
+    "The clock in the tower counted: {run},",
+    "Children by the lake counted {run},",
+)
 
 # The pet's name follows, which the owner and the kind determine.
 PET_NAMES = (

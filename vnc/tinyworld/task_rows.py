@@ -5,6 +5,7 @@ The right choice stands in each place equally often; the wrong ones are of its k
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from typing import Any
 
 from vnc.tinyworld.draw import Draw
@@ -95,13 +96,13 @@ def pet_names(templates: Sequence[str]) -> Iterator[Row]:
             yield {"context": filled(template, person), "continuation": person.pet}
 
 
-def sequences(days_in_order: str, numbers_in_order: str) -> Iterator[Row]:
-    """What comes next when the days, or the numbers, are told in order."""
-    for first in range(7):
-        for length in range(3, 7):
+def sequences(days_in_order: Sequence[str], numbers_in_order: Sequence[str]) -> Iterator[Row]:
+    """What comes next when two or three days, or numbers, have been told in order."""
+    for template in days_in_order:
+        for first, length in product(range(7), (2, 3)):
             told = [DAYS[(first + step) % 7] for step in range(length + 1)]
-            yield {"context": days_in_order.format(run=", ".join(told[:-1])), "continuation": told[-1]}
-    for first in range(1, 10):
-        for length in range(3, 7):
+            yield {"context": template.format(run=", ".join(told[:-1])), "continuation": told[-1]}
+    for template in numbers_in_order:
+        for first, length in product(range(1, 10), (2, 3)):
             told = list(NUMBERS[first : first + length + 1])
-            yield {"context": numbers_in_order.format(run=", ".join(told[:-1])), "continuation": told[-1]}
+            yield {"context": template.format(run=", ".join(told[:-1])), "continuation": told[-1]}

@@ -12,6 +12,7 @@ import pytest
 
 from vnc.tinyworld.draw import Draw
 from vnc.tinyworld.floor import entropy_floor
+from vnc.tinyworld.place_stories import journey
 from vnc.tinyworld.stories import KINDS, Story, story
 from vnc.tinyworld.teller import Teller, finish
 from vnc.tinyworld.world import DAYS, NUMBERS, OPPOSITE, PEOPLE, PERSON, TOWN, distance
@@ -138,6 +139,16 @@ def test_places_are_where_they_are(texts: list[str]) -> None:
             assert distance(start, stop) == 1, text
         for town, hour in re.findall(r"(\w+) stands at (\w+) o'clock", text):
             assert TOWN[town].hour == NUMBERS.index(hour), text
+
+
+def test_journeys_arrive() -> None:
+    for index in range(300):
+        teller = Teller(Draw(f"journey {index}"))
+        text = journey(teller)
+        start, end = teller.cast["a"]["town"], teller.cast["b"]["town"]
+        assert start == end or teller.cast["t"][""] == end, text
+        crossed = f"From {start} the ferry" in text or "the ferry from" in text or "crossed the lake" in text
+        assert crossed == (distance(start, end) > 2), text
 
 
 def test_lessons_are_right(texts: list[str]) -> None:
