@@ -72,8 +72,9 @@ def run(arguments: list[str]) -> None:
 
 
 def find_configs(arguments: list[str]) -> list[str]:
-    """The arguments, with a --config that is not in the working directory taken from those installed with vnc. UserError
-    when there is none, or when it is not YAML."""
+    """The arguments, with a --config that is not in the working directory taken from those installed with vnc.
+
+    UserError when there is none, or when it is not YAML."""
     import yaml
 
     found = list(arguments)

@@ -8,7 +8,6 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from vnc.depth import TrainingPlan
-from vnc.hardware import peak_flops
 from vnc.schedule import lr_multiplier, muon_momentum
 
 LOSS_EMA = 0.9
@@ -26,12 +25,11 @@ class TrainingMetrics(Callback):
         self.speed: float | None = None  # smoothed tokens per second
         self.steps_here = 0
         self.peak = float("nan")
-        self.peak_source = ""
         self._idle_since = self._started = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        gpt: Any = pl_module.gpt
-        self.peak, self.peak_source = peak_flops(pl_module.device, gpt.compute_dtype)
+        module: Any = pl_module
+        self.peak = module.peak_flops
         self._idle_since = time.perf_counter()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:

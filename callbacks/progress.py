@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from vnc.flops import count_parameters
+
 PIPE_SECONDS = 10.0
 BAR_WIDTH = 24
 
@@ -32,6 +34,15 @@ class Progress(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.started = time.perf_counter()
         self.first_step = trainer.global_step
+        module: Any = pl_module
+        if trainer.is_global_zero:
+            plan = module.plan
+            self.say(
+                f"depth {plan.depth}: {count_parameters(plan.config).total:,} parameters, {plan.num_steps:,} steps of "
+                f"{plan.total_batch_tokens:,} tokens, {plan.total_flops:.2e} FLOPs"
+            )
+            for note in module.notes:
+                self.say(note)
         if trainer.is_global_zero and self.console.is_terminal:
             self.live = Live(Text(""), console=self.console, refresh_per_second=4)
             self.live.start()

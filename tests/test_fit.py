@@ -55,7 +55,7 @@ def test_a_run_learns(here):
 
 
 def test_every_weight_has_learnt(here):
-    """Every parameter has optimizer state that a gradient has reached, and no projection is left at its initial zero."""
+    """A gradient has reached every parameter's optimizer state, and no projection is left at its initial zero."""
     found = tensors(here / "runs" / "whole" / "checkpoints" / "last")
     moments = {name: tensor for name, tensor in found.items() if name.endswith((".momentum", ".exp_avg"))}
     assert len(moments) == len([name for name in found if name.startswith("model.")])

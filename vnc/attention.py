@@ -29,7 +29,8 @@ def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int, sc
     if window >= time:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
     if q.device.type == "cuda":
-        return windowed_flex_attention(q, k, v, window, scale)
+        banded: torch.Tensor = windowed_flex_attention(q, k, v, window, scale)
+        return banded
     return masked_attention(q, k, v, window, scale)
 
 
@@ -62,7 +63,7 @@ def _flex(compiled: bool) -> Any:
     return torch.compile(flex_attention, dynamic=False) if compiled else flex_attention
 
 
-@torch.compiler.disable(recursive=False)  # a compiled block steps out here, into the kernel compiled for the band
+@torch.compiler.disable(recursive=False)  # type: ignore[no-untyped-call, untyped-decorator]  # a compiled block steps out here, into the kernel compiled for the band
 def windowed_flex_attention(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int, scale: float
 ) -> torch.Tensor:

@@ -82,7 +82,7 @@ def chat(
         sampling = dataclasses.replace(sampling, temperature=CHAT_TEMPERATURE if loaded.chat else BASE_TEMPERATURE)
     dialogue = Dialogue(loaded, sampling, max_tokens)
     if prompt is not None:
-        _answer(dialogue, prompt, Screen(show_tools=False))
+        _print_answer(dialogue, prompt, Screen(show_tools=False))
         return
     _converse(dialogue)
 
@@ -216,7 +216,7 @@ class Screen:
         print(text, end="", flush=True)
 
 
-def _answer(dialogue: Dialogue, text: str, screen: Screen) -> None:
+def _print_answer(dialogue: Dialogue, text: str, screen: Screen) -> None:
     noted = False
     with contextlib.closing(dialogue.reply(text)) as events:
         for event in events:
@@ -256,7 +256,7 @@ def _converse(dialogue: Dialogue) -> None:
                 if not _command(dialogue, line):
                     return
             else:
-                _answer(dialogue, line, screen)
+                _print_answer(dialogue, line, screen)
         except UserError as error:
             _note(str(error))
         except KeyboardInterrupt:

@@ -10,12 +10,18 @@ import torch
 from vnc.depth import TrainingPlan
 from vnc.gpt import GPT
 
+EAGER_MFU = 0.4  # share of the measured peak that eager steps reach, for the estimate of a run's length
+SAVED_SHARE = {"cpu": 0.12, "cuda": 0.3}  # of a step's time. CPU: measured (docs/LOG.md); CUDA: assumed
+COMPILE_SECONDS = {"cpu": 45.0, "cuda": 60.0}  # for the two or three kinds of blocks of a model; likewise
 
-def compile_in_place(gpt: GPT, plan: TrainingPlan, setting: Literal["auto", "on", "off"], device: torch.device) -> str:
+
+def compile_in_place(
+    gpt: GPT, plan: TrainingPlan, setting: Literal["auto", "on", "off"], device: torch.device, peak_flops: float
+) -> str:
     """Compile the blocks of `gpt` (not the whole model: equal blocks share their code) if `setting` or sense asks for
     it, and return what was decided and why."""
     if setting == "auto":
-        wanted, reason = worth_compiling(plan, device)
+        wanted, reason = worth_compiling(plan, device, peak_flops)
     else:
         wanted, reason = setting == "on", "as asked"
     if wanted:
@@ -24,10 +30,12 @@ def compile_in_place(gpt: GPT, plan: TrainingPlan, setting: Literal["auto", "on"
     return f"{'on' if wanted else 'off'}: {reason}"
 
 
-def worth_compiling(plan: TrainingPlan, device: torch.device) -> tuple[bool, str]:
-    """Does compiling pay for itself over the planned steps?"""
-    if device.type == "cuda":
-        return True, "fused kernels pay for themselves within minutes on a GPU"
-    if device.type != "cpu" or not any(shutil.which(name) for name in ("g++", "clang++", "c++")):
-        return False, f"no compiler for {device.type}"
-    return False, "eager"
+def worth_compiling(plan: TrainingPlan, device: torch.device, peak_flops: float) -> tuple[bool, str]:
+    """(whether compiling pays for itself over the planned steps, why). `peak_flops`: of one device, per second."""
+    if device.type not in SAVED_SHARE:
+        return False, f"not tested on {device.type}"
+    if device.type == "cpu" and not any(shutil.which(name) for name in ("g++", "clang++", "c++")):
+        return False, "no C++ compiler found"
+    seconds = plan.total_flops / plan.world_size / (EAGER_MFU * peak_flops)
+    saved, cost = SAVED_SHARE[device.type] * seconds, COMPILE_SECONDS[device.type]
+    return saved > cost, f"it would save about {saved:.0f} s of this run and take about {cost:.0f} s"

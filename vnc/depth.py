@@ -157,7 +157,8 @@ def make_plan(
     scaling parameter; with none of them given, the modern preset takes a ratio of 12 and the classic one 19,531 steps.
     `total_batch_tokens` overrides the batch rule and nothing else of the horizon. With `config` (a model that exists
     already) the sizes are its own. `device_batch_size` None takes the largest number of rows up to 32 that divides the
-    batch. `lr_scale` multiplies the rates that follow the batch and divides the matrices' decay: their product stays. `matrix_lr` sets Muon's own.
+    batch. `lr_scale` multiplies the rates that follow the batch, `matrix_lr` sets Muon's own; either way the matrices'
+    decay changes inversely, so that its product with the rate stays.
     """
     sizes = dict(preset=preset, vocab_size=vocab_size, sequence_len=sequence_len, aspect_ratio=aspect_ratio,
                  head_dim=head_dim, window_pattern=window_pattern)  # fmt: skip
@@ -224,7 +225,8 @@ def make_plan(
         decay = 0.1
         groups = classic_groups(lr_scale, decay)
     if matrix_lr is not None:
-        groups["matrices"] = dataclasses.replace(groups["matrices"], lr=matrix_lr)
+        decay *= groups["matrices"].lr / matrix_lr
+        groups["matrices"] = dataclasses.replace(groups["matrices"], lr=matrix_lr, weight_decay=decay)
     return TrainingPlan(
         preset=preset,
         depth=depth,

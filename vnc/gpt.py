@@ -17,7 +17,6 @@ where they are used. Shapes: B rows, T positions, C = n_embd, H heads, D = head_
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
@@ -146,7 +145,7 @@ class GPT(nn.Module):
         rows, width, layers = config.padded_vocab_size, config.n_embd, config.n_layer
         self.wte = nn.Embedding(rows, width)
         self.wpe = nn.Embedding(config.sequence_len, width) if config.positions == "learned" else None
-        self.blocks: Iterable[Block] = nn.ModuleList(Block(config, layer) for layer in range(layers))
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(layers))
         self.value_embeds = nn.ModuleDict(
             {str(layer): nn.Embedding(rows, width) for layer in range(layers) if config.has_value_embedding(layer)}
         )
@@ -176,6 +175,7 @@ class GPT(nn.Module):
         self.wte.weight.normal_(0, 0.8, generator=generator)
         self.head.normal_(0, 0.001, generator=generator)
         for block in self.blocks:
+            assert isinstance(block, Block)
             block.attn.qkv.uniform_(-bound, bound, generator=generator)
             block.attn.proj.weight.zero_()
             block.mlp.fc.weight.uniform_(-0.4 * bound, 0.4 * bound, generator=generator)
@@ -183,6 +183,7 @@ class GPT(nn.Module):
             if block.attn.value_gate is not None:
                 block.attn.value_gate.weight.uniform_(0, 0.02, generator=generator)
         for embedding in self.value_embeds.values():
+            assert isinstance(embedding, nn.Embedding)
             embedding.weight.uniform_(-bound, bound, generator=generator)
         depth = torch.linspace(0, 1, config.n_layer) if config.n_layer > 1 else torch.zeros(1)
         self.residual_scale.copy_(1.15 - 0.10 * depth)
@@ -203,9 +204,10 @@ class GPT(nn.Module):
         if cached is None or cached[0].size(0) < length or cached[0].device != device:
             D = self.config.head_dim
             size = max(length, self.config.sequence_len)
-            frequency = self.config.rope_base ** -(torch.arange(0, D, 2, dtype=torch.float64) / D)
-            angle = torch.outer(torch.arange(size, dtype=torch.float64), frequency)
-            cached = (angle.cos().to(device, self.compute_dtype), angle.sin().to(device, self.compute_dtype))
+            with torch.inference_mode(False):  # a table first made while sampling must serve training too
+                frequency = self.config.rope_base ** -(torch.arange(0, D, 2, dtype=torch.float64) / D)
+                angle = torch.outer(torch.arange(size, dtype=torch.float64), frequency)
+                cached = (angle.cos().to(device, self.compute_dtype), angle.sin().to(device, self.compute_dtype))
             self._rotary = cached
         return cached[0][:length], cached[1][:length]
 

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import lightning
 import torch
-from lightning_utilities.core.rank_zero import rank_zero_info
 
 from vnc import checkpoint as files
 from vnc.bits_per_byte import BitsPerByte
@@ -17,6 +16,7 @@ from vnc.compiling import compile_in_place
 from vnc.depth import Preset, TrainingPlan, make_plan
 from vnc.errors import UserError
 from vnc.gpt import GPT
+from vnc.hardware import peak_flops
 from vnc.optimizer import MuonAdamW
 from vnc.precision import choose_compute_dtype
 from vnc.rows import IGNORED, StepBatch, inputs_and_targets
@@ -90,6 +90,8 @@ class VNCModule(lightning.LightningModule):
         )
         self.z_loss, self.compute_dtype_setting, self.compile_setting = z_loss, compute_dtype, compile
         self.init_from = init_from
+        self.notes: list[str] = []  # choices made on the way to the first step, for callbacks.Progress to say
+        self.peak_flops = float("nan")  # of this process's device, per second
         self.first_step = 0  # global step at which this process started
 
     # What Lightning calls before the first step, in this order.
@@ -123,7 +125,7 @@ class VNCModule(lightning.LightningModule):
             return
         device = self.trainer.strategy.root_device
         dtype, reason = choose_compute_dtype(self.compute_dtype_setting, device)
-        rank_zero_info(f"compute dtype {reason}")
+        self.notes.append(f"compute dtype {reason}")
         with torch.device("meta"):
             gpt = GPT(self.plan.config, dtype)
         gpt.to_empty(device=device)
@@ -142,11 +144,12 @@ class VNCModule(lightning.LightningModule):
         return MuonAdamW(self.gpt, self.plan)
 
     def on_fit_start(self) -> None:
-        choice = compile_in_place(self.gpt, self.plan, self.compile_setting, self.device)
-        rank_zero_info(f"compile {choice}")
+        self.peak_flops, source = peak_flops(self.device, self.gpt.compute_dtype)
+        choice = compile_in_place(self.gpt, self.plan, self.compile_setting, self.device, self.peak_flops)
+        self.notes += [f"compile {choice}", f"MFU is against {self.peak_flops / 1e12:.3g} TFLOP/s ({source})"]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Lightning calls this before training and before validation; gradients must stay in the optimizer's buffers."""
+        """Lightning calls this before training and validation; gradients must stay in the optimizer's buffers."""
         if self.trainer.optimizers:
             self._optimizer.zero_grad()
 

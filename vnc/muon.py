@@ -30,9 +30,9 @@ POLAR_EXPRESS = (
 
 def norm(matrices: torch.Tensor, dim: int | tuple[int, ...]) -> torch.Tensor:
     """Euclidean norm over `dim`, kept as size 1, in fp32 or better."""
-    return torch.linalg.vector_norm(
-        matrices, dim=dim, keepdim=True, dtype=torch.promote_types(matrices.dtype, torch.float32)
-    )
+    dtype = torch.promote_types(matrices.dtype, torch.float32)
+    found: torch.Tensor = torch.linalg.vector_norm(matrices, dim=dim, keepdim=True, dtype=dtype)
+    return found
 
 
 def nesterov(gradient: torch.Tensor, momentum: torch.Tensor, coefficient: float) -> torch.Tensor:
@@ -66,7 +66,7 @@ def orthogonalize(
 
 def renormalize(matrices: torch.Tensor) -> torch.Tensor:
     """Scale each matrix to the Frobenius norm of an exactly semi-orthogonal one."""
-    target = min(matrices.size(-2), matrices.size(-1)) ** 0.5
+    target: float = min(matrices.size(-2), matrices.size(-1)) ** 0.5
     return matrices * (target / norm(matrices, (-2, -1)).clamp(min=1e-6)).to(matrices.dtype)
 
 

@@ -183,7 +183,7 @@ class MuonAdamW(torch.optim.Optimizer):
 def group_parameters(gpt: GPT) -> dict[str, list[torch.nn.Parameter]]:
     """Parameters by the group names of `TrainingPlan.groups`; matrices in the order in which backward reaches them."""
     groups: dict[str, list[torch.nn.Parameter]] = defaultdict(list)
-    for block in reversed(gpt.blocks):
+    for block in reversed(list(gpt.blocks)):
         for parameter in reversed(list(block.parameters())):
             groups["matrices" if parameter.dim() >= 2 else "scalars"].append(parameter)
     groups["embedding"] += gpt.wte.parameters()

@@ -94,6 +94,14 @@ def test_logits_are_capped_and_losses_agree_with_them():
     assert torch.allclose(gpt.summed_loss(inputs, targets), expected.sum(), rtol=1e-5)
 
 
+def test_a_model_that_was_sampled_first_can_be_trained():
+    gpt, ids = make(), torch.randint(0, 100, (2, 13))
+    with torch.inference_mode():
+        gpt(ids)
+    gpt.summed_loss(ids[:, :-1], ids[:, 1:]).backward()
+    assert gpt.wte.weight.grad.abs().max() > 0
+
+
 @pytest.mark.parametrize("preset", ["modern", "gpt2"])
 def test_every_parameter_learns(preset):
     gpt = make(preset)

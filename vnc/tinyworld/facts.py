@@ -127,6 +127,7 @@ SCENES = {
         "On {day} {x} wore a(n) {x.colour} {garment} and felt {mood}.",
         "{x.Who} had {lot} and a(n) {x.colour} {thing}.",
         "Of {some_things} {x} took the {x.colour} one.",
+        "{x.Who} came to town all in {x.colour}, with {lots}.",
         "{x.Who} looked for {a_thing}, but it had to be {x.colour}.",
         "The colour of {x.whose} {thing} is {x.colour}, and {x.he} is {mood}.",
     ),

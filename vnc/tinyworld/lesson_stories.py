@@ -68,7 +68,7 @@ SPELLING_LINES = (
 def _lesson(t: Teller, lines: Iterator[str]) -> str:
     """The whole story. `lines` are told one by one, in their places, so that "he" and "she" mean the right person."""
     told = [t.one_of(LESSONS), next(lines), next(lines), t.one_of(BREATHS), *lines, t.one_of(PRAISE)]
-    return " ".join([*told, t.tell("{fact.b} {fact.a} {fact.b}")])
+    return " ".join([*told, t.tell("{fact.b} {fact.a} {beat.b}")])
 
 
 def _line(t: Teller, templates: tuple[str, ...], **words: str) -> str:

@@ -15,11 +15,19 @@ LORE_PHRASES: dict[str, tuple[str, ...]] = {
         f"had {NUMBERS[p]} {{thing}}s and got {NUMBERS[q]} more, which made {NUMBERS[p + q]}" for p, q in PAIRS
     ),
     "contrast": tuple(f"not {word} but {other}" for word, other in OPPOSITE.items()),
-    # "on Monday and again on Tuesday, the next day"
-    "two_days": (
-        *(f"on {day} and again the day after, on {day_after(day)}" for day in DAYS),
-        *(f"on {day_after(day)} and also the day before, on {day}" for day in DAYS),
-        *(f"from {day} to the next day, which was {day_after(day)}" for day in DAYS),
+    # "on Monday and again the day after, on Tuesday"
+    "two_days": tuple(
+        form.format(day=day, after=day_after(day))
+        for day in DAYS
+        for form in (
+            "on {day} and again the day after, on {after}",
+            "on {day} and also the day after, which was {after}",
+            "from {day} to the next day, which was {after}",
+            "on {after} and again the day before, on {day}",
+            "on {after} and also the day before, which was {day}",
+            "on {day}, the day before {after}",
+            "on {after}, the day after {day}",
+        )
     ),
     # "five, six, seven, eight"
     "run": tuple(", ".join(NUMBERS[first : first + length]) for first in range(1, 12) for length in (4, 5, 6)),

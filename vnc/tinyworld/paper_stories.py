@@ -28,8 +28,8 @@ REWARDS = (
 
 def lost_pet(t: Teller) -> str:
     """A notice about a pet that went for a walk."""
-    lines = [t.one_of(LOST), *(t.one_of(LOST_DETAILS) for _ in range(3 + t.draw.below(3)))]
-    return " ".join([*lines, t.one_of(REWARDS), t.tell("{fact.a}")])
+    lines = [t.one_of(LOST), *(t.one_of(LOST_DETAILS) for _ in range(2 + t.draw.below(3)))]
+    return " ".join([*lines, t.one_of(REWARDS), t.tell("{beat.a} {fact.a}")])
 
 
 NEWS = (

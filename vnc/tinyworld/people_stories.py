@@ -1,4 +1,4 @@
-"""Stories about people: meetings, portraits, riddles, birthdays, swaps, suppers, dreams, and pets on the loose."""
+"""Stories about people: meetings, portraits, riddles, birthdays, swaps, dreams, and pets on the loose."""
 
 from itertools import pairwise
 

@@ -13,7 +13,7 @@ JOB = (
     "{x} was late again for work as a",
 )
 PET = (
-    "{x} put down the bag and hugged the",
+    "Everyone laughed at {x} and the",
     "Somebody came to the door to look at {x}'s",
 )
 COLOUR = (
@@ -38,7 +38,7 @@ LANDMARKS = ("You know that you are in {x} when you see",)
 
 NEXT_DAY = (
     "They sang all {day} and again the next day, on",
-    "The shop shut on {day} and opened the day after, on",
+    "If {day} is too early, come the day after, on",
     "When {day} is over, then it is time for the day after, on",
     "The letter should come on {day} or the day after, on",
 )
@@ -50,7 +50,7 @@ DAY_BEFORE = (
 )
 OPPOSITES = (
     "They wanted something that was not {word} but",
-    "If you are not {word}, you are",
+    "At school they learn that {word} is the opposite of",
 )
 SUMS = (
     "Everyone at school knows that {p} and {q} make",
@@ -77,6 +77,6 @@ HOMES = (
     ("The last letter from {x} had come all the way from", "{town}"),
 )
 OWNERS = (
-    ("{x} looked everywhere and called, but could not see", "{pet}"),
     ("At the end of the day the first prize went to {x} and", "{pet}"),
+    ("It was late, and {x} was asleep beside the", "{kind}"),
 )

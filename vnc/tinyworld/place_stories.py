@@ -29,8 +29,7 @@ def town_guide(t: Teller) -> str:
     for role, person in zip("abc", t.draw.arrangement([p for p in PEOPLE if p.town == town.name], 3), strict=True):
         t.let(role, person.name)
     lines = [t.tell("{place.t} {place.t}"), t.one_of(VISITORS), t.one_of(RESIDENTS)]
-    lines += [t.tell("{fact.a} {fact.b} {fact.c} {place.t}"), t.one_of(VISITORS), t.one_of(RESIDENTS)]
-    return " ".join(lines)
+    return " ".join([*lines, t.tell("{fact.a} {fact.b} {beat.c} {place.t}"), t.one_of(VISITORS)])
 
 
 SETTING_OUT = (

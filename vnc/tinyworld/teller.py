@@ -70,6 +70,8 @@ class Teller:
 
     def meet(self, role: str) -> Person:
         """The person in this role: drawn from those who are not in the cast, unless the role is taken already."""
+        if len(role) > 1:
+            raise KeyError(f"{role}: neither a list nor a role, which is a single letter")
         if role not in self.cast:
             known = {fields[""] for fields in self.cast.values()}
             self.cast[role] = FIELDS[self.draw.pick([person.name for person in PEOPLE if person.name not in known])]
@@ -94,6 +96,7 @@ class Teller:
         return "".join(text)
 
     def _member(self, role: str, field: str) -> str:
+        """A name, a fact, or a mention of somebody in the cast, who may enter it now."""
         if role not in self.cast:
             self.meet(role)
         fields = self.cast[role]
@@ -122,13 +125,17 @@ class Teller:
             return self.tell(self._drawn(name, ""))
         if role not in self.cast:
             self.meet(role)
-        outer, self.cast["x"] = self.cast.get("x"), self.cast[role]
-        text = self.tell(self._drawn(name, self.cast[role][""]))
-        if outer is not None:
+        outer, inner = self.cast.get("x"), self.cast[role]
+        self.cast["x"] = inner
+        text = self.tell(self._drawn(name, inner[""]))
+        if outer is None:
+            del self.cast["x"]
+        else:
             self.cast["x"] = outer
         return text
 
     def _drawn(self, name: str, about: str) -> str:
+        """One entry of the list, as it stands there: by weight, or any that is still fresh."""
         entries = LISTS[name]
         if isinstance(entries, dict):
             return self.draw.weighted(list(entries), list(entries.values()))

@@ -1,0 +1,43 @@
+"""The decision to compile, and that compiled blocks compute the same."""
+
+import shutil
+
+import pytest
+import torch
+
+from vnc.compiling import compile_in_place, worth_compiling
+from vnc.depth import make_plan
+from vnc.gpt import GPT
+
+
+def test_long_runs_compile_and_short_ones_do_not(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/g++")
+    cpu = torch.device("cpu")
+    assert not worth_compiling(make_plan(4, num_steps=1), cpu, 5e11)[0]
+    assert worth_compiling(make_plan(4, num_steps=100_000), cpu, 5e11)[0]
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert worth_compiling(make_plan(4, num_steps=100_000), cpu, 5e11) == (False, "no C++ compiler found")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
+def test_compiled_blocks_give_the_same_losses_and_gradients():
+    plan = make_plan(
+        2, vocab_size=100, sequence_len=64, aspect_ratio=32, head_dim=32, total_batch_tokens=256, num_steps=1
+    )
+    results = []
+    for setting in ("off", "on"):
+        gpt = GPT(plan.config)
+        gpt.init_weights(torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            for block in gpt.blocks:
+                block.attn.proj.weight.normal_(0, 0.1, generator=torch.Generator().manual_seed(1))
+        said = compile_in_place(gpt, plan, setting, torch.device("cpu"), 1e12)
+        assert said == f"{setting}: as asked"
+        ids = torch.randint(0, 100, (4, 65), generator=torch.Generator().manual_seed(2))
+        loss = gpt.summed_loss(ids[:, :-1], ids[:, 1:])
+        loss.backward()
+        results.append((loss.detach(), gpt.blocks[0].attn.qkv.grad))
+    (loss, gradient), (compiled_loss, compiled_gradient) = results
+    assert torch.allclose(loss, compiled_loss, rtol=1e-5)
+    assert torch.allclose(gradient, compiled_gradient, rtol=1e-3, atol=1e-5)
