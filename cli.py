@@ -33,9 +33,9 @@ POSITIONAL = {"export"}  # verbs whose required arguments stand without --names
 
 def main() -> None:
     """Run the command line; bad input ends in one line and exit code 2, an internal fault in its traceback."""
-    # Threads that wait for each other sleep instead of spinning (GNU OpenMP, read when torch loads): with a busy
-    # neighbour on the same cores, training is several times as fast (benchmarks/threads.py).
-    os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    # Threads that wait for each other spin only briefly, then sleep (GNU OpenMP, read when torch loads): as fast as its
+    # default on an idle machine, and several times as fast beside a busy neighbour (benchmarks/threads.py).
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     arguments = sys.argv[1:]
     try:
         run(arguments)

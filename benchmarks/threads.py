@@ -1,5 +1,5 @@
-"""What waiting threads cost: training steps with GNU OpenMP's threads spinning (its default) and sleeping, alone and
-beside a busy neighbour process.
+"""What waiting threads cost: training steps with GNU OpenMP's own long spinning, with vnc's short one, and with none,
+alone and beside a busy neighbour process.
 
     python benchmarks/threads.py
 
@@ -44,11 +44,12 @@ def tokens_per_second(spin: str | None) -> float:
 
 
 def main() -> None:
-    print(f"{'tokens/s':<24}{'spinning':>10}{'sleeping':>10}")
+    print(f"{'tokens/s, spin count':<24}{'default':>10}{'1000':>10}{'0':>10}")
     for name, neighbours in (("alone", 0), ("one busy neighbour", 1)):
         busy = [subprocess.Popen([sys.executable, "-c", NEIGHBOUR]) for _ in range(neighbours)]
         try:
-            print(f"{name:<24}{tokens_per_second(None):>10,.0f}{tokens_per_second('0'):>10,.0f}")
+            figures = [tokens_per_second(spin) for spin in (None, "1000", "0")]
+            print(f"{name:<24}" + "".join(f"{figure:>10,.0f}" for figure in figures))
         finally:
             for process in busy:
                 process.kill()

@@ -16,20 +16,29 @@ GENERAL_PROMPTS = ["The capital of France is", "Once upon a time", "The opposite
 
 
 class Samples(Callback):
-    """Continues fixed prompts greedily, to the console and to TensorBoard.
+    """Continues fixed prompts, with a fixed seed, to the console and to TensorBoard.
 
     Args:
         every_n_steps: Steps between samples; 0 switches them off. They are also written after the last step.
         prompts: Texts to continue; null takes the data's own, or a few general ones.
         max_tokens: Tokens to write for each prompt.
+        temperature: 0 takes the likeliest token each time; null takes 0 for chat and 0.8 for plain text, which goes in
+            circles otherwise.
     """
 
-    def __init__(self, every_n_steps: int = 250, prompts: list[str] | None = None, max_tokens: int = 64) -> None:
+    def __init__(
+        self,
+        every_n_steps: int = 250,
+        prompts: list[str] | None = None,
+        max_tokens: int = 64,
+        temperature: float | None = None,
+    ) -> None:
         if every_n_steps < 0 or max_tokens < 1:
             raise UserError(
                 f"samples: every_n_steps={every_n_steps} must be 0 or more, max_tokens={max_tokens} at least 1"
             )
-        self.every_n_steps, self.prompts, self.max_tokens = every_n_steps, prompts, max_tokens
+        self.every_n_steps, self.prompts = every_n_steps, prompts
+        self.max_tokens, self.temperature = max_tokens, temperature
         self.console = Console(highlight=False)
 
     def on_train_batch_end(
@@ -54,7 +63,7 @@ class Samples(Callback):
     def write(self, trainer: Trainer, pl_module: LightningModule) -> list[str]:
         """Each prompt with the model's continuation; a chat model answers."""
         from vnc.conversation import Conversation, render_prompt
-        from vnc.engine import Engine
+        from vnc.engine import Engine, transcript
         from vnc.sampling import Sampling
 
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
@@ -68,9 +77,10 @@ class Samples(Callback):
             ]
         else:
             ids = [[tokenizer.bos_id, *tokenizer.encode(prompt)] for prompt in prompts]
-        written = Engine(gpt, tokenizer).generate(ids, Sampling(temperature=0.0), self.max_tokens)
+        temperature = self.temperature if self.temperature is not None else (0.0 if datamodule.chat else 0.8)
+        events = list(Engine(gpt, tokenizer).stream(ids, Sampling(temperature=temperature), self.max_tokens))
         joint = "  →  " if datamodule.chat else ""
         return [
-            prompt + joint + tokenizer.decode(tokens).replace("\n", " ⏎ ")
-            for prompt, tokens in zip(prompts, written, strict=True)
+            prompt + joint + transcript(event for event in events if event.row == row).replace("\n", " ⏎ ")
+            for row, prompt in enumerate(prompts)
         ]

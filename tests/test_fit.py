@@ -85,6 +85,9 @@ def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(here, monkeypatch)
         assert files[0] == files[1]
     val = [json.loads((run / "run.json").read_text())["val"] for run in (resumed, whole)]
     assert val[0] == val[1]
+    tables = [list(csv.DictReader((run / "metrics.csv").open())) for run in (resumed, whole)]
+    for key in ("step", "train/loss_ema", "train/gradient_norm", "train/tokens", "val/bits_per_byte"):
+        assert [row[key] for row in tables[0]] == [row[key] for row in tables[1]]
 
 
 def test_resume_from_an_earlier_checkpoint_keeps_the_later_one(here, monkeypatch):

@@ -22,7 +22,7 @@ from vnc.errors import UserError
 if TYPE_CHECKING:
     from vnc.cache import KVCache
     from vnc.checkpoint import LoadedModel
-    from vnc.engine import Event
+    from vnc.engine import BRACKETS, Event
     from vnc.sampling import Sampling
 
 # A small chat model is asked for facts, and its likeliest answer is its best; a base model that always takes the
@@ -33,14 +33,6 @@ BASE_TEMPERATURE = 0.8
 CONTROLS = {chr(code) for code in (*range(32), *range(127, 160))} - {"\n", "\t"}
 
 # What stands between stretches of text, of calculator calls and of their results.
-BRACKETS: dict[tuple[Kind, Kind], str] = {
-    ("text", "tool"): "[",
-    ("text", "output"): "[=",
-    ("tool", "output"): "=",
-    ("tool", "text"): "]",
-    ("output", "text"): "]",
-    ("output", "tool"): "][",
-}
 
 HELP = """\
 /temperature X   0 takes the likeliest words, 1 draws freely

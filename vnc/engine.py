@@ -25,6 +25,16 @@ from vnc.tokenizer import StreamDecoder, Tokenizer
 Finish = Literal["stop", "length", "context"]
 
 
+BRACKETS: dict[tuple[Kind, Kind], str] = {
+    ("text", "tool"): "[",
+    ("text", "output"): "[=",
+    ("tool", "output"): "=",
+    ("tool", "text"): "]",
+    ("output", "text"): "]",
+    ("output", "tool"): "][",
+}
+
+
 @dataclass(frozen=True)
 class Event:
     """One token of one row, or the end of the row."""
@@ -201,6 +211,17 @@ class Engine:
 
     def _default_stops(self) -> tuple[int, int]:
         return self.tokenizer.bos_id, self.tokenizer.special("<|im_end|>")
+
+
+def transcript(events: Iterable[Event]) -> str:
+    """What one row said, calculator calls as [12*7=84]."""
+    written, kind = "", "text"
+    for event in events:
+        if event.text and event.kind != kind:
+            written += BRACKETS[kind, event.kind]  # type: ignore[index]
+            kind = event.kind
+        written += event.text
+    return written if kind == "text" else written + BRACKETS[kind, "text"]  # type: ignore[index]
 
 
 def newest_part(prompt: list[int], room: int) -> tuple[list[int], int]:

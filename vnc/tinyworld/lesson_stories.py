@@ -105,7 +105,7 @@ def sums(t: Teller) -> str:
 
 
 def _sums(t: Teller) -> Iterator[str]:
-    for _ in range(4 + t.draw.below(3)):
+    for _ in range(5 + t.draw.below(3)):
         p, q = t.draw.pick(PAIRS)
         yield _line(t, SUM_LINES, p=NUMBERS[p], q=NUMBERS[q], r=NUMBERS[p + q])
 

@@ -13,11 +13,11 @@ JOB = (
     "{x} was late again for work as a",
 )
 PET = (
-    "Everyone laughed at {x} and the",
+    "Nobody is afraid of {x} or of {x}'s",
     "Somebody came to the door to look at {x}'s",
 )
 COLOUR = (
-    "For {x}'s birthday, find something in",
+    "{x} looked at all the lamps, but the best one had to be",
     "{x} asked for paper, and it had to be",
 )
 FOOD = (
@@ -58,7 +58,7 @@ SUMS = (
 )
 
 DAYS_IN_ORDER = (
-    "All day long they went on and on: {run},",
+    "All day long they said the days, {run},",
     "Children called out the days: {run},",
 )
 NUMBERS_IN_ORDER = (
@@ -77,6 +77,6 @@ HOMES = (
     ("The last letter from {x} had come all the way from", "{town}"),
 )
 OWNERS = (
-    ("At the end of the day the first prize went to {x} and", "{pet}"),
-    ("It was late, and {x} was asleep beside the", "{kind}"),
+    ("{x} stood at the door and called", "{pet}"),
+    ("{x} was so sad without", "{pet}"),
 )

@@ -1,0 +1,21 @@
+"""Which dtype is chosen, and why."""
+
+import pytest
+import torch
+
+from vnc import precision
+from vnc.errors import UserError
+
+
+def test_asked_for_is_given():
+    assert precision.choose_compute_dtype("float32", "cpu")[0] == torch.float32
+    assert precision.choose_compute_dtype("bfloat16", "cpu")[0] == torch.bfloat16
+    with pytest.raises(UserError, match="compute_dtype='half'"):
+        precision.choose_compute_dtype("half", "cpu")
+
+
+@pytest.mark.parametrize(("feature", "dtype"), [("AMX-BF16", torch.bfloat16), ("", torch.float32)])
+def test_auto_follows_the_processor_and_says_so(monkeypatch, feature, dtype):
+    monkeypatch.setattr(precision, "cpu_bf16_feature", lambda: feature)
+    chosen, reason = precision.choose_compute_dtype("auto", "cpu")
+    assert chosen == dtype and (feature or "no native") in reason
