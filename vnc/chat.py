@@ -16,13 +16,13 @@ import sys
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
-from vnc.conversation import Conversation, Kind, Message, Segment, render_prompt
+from vnc.conversation import BRACKETS, Conversation, Kind, Message, Segment, render_prompt
 from vnc.errors import UserError
 
 if TYPE_CHECKING:
     from vnc.cache import KVCache
     from vnc.checkpoint import LoadedModel
-    from vnc.engine import BRACKETS, Event
+    from vnc.engine import Event
     from vnc.sampling import Sampling
 
 # A small chat model is asked for facts, and its likeliest answer is its best; a base model that always takes the
@@ -32,7 +32,6 @@ BASE_TEMPERATURE = 0.8
 
 CONTROLS = {chr(code) for code in (*range(32), *range(127, 160))} - {"\n", "\t"}
 
-# What stands between stretches of text, of calculator calls and of their results.
 
 HELP = """\
 /temperature X   0 takes the likeliest words, 1 draws freely

@@ -28,6 +28,17 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 ROLES: tuple[Role, ...] = get_args(Role)
 
 
+# What a reader sees between stretches of text, of calculator calls and of their results: 12 * 7 is [12*7=84].
+BRACKETS: dict[tuple[Kind, Kind], str] = {
+    ("text", "tool"): "[",
+    ("text", "output"): "[=",
+    ("tool", "output"): "=",
+    ("tool", "text"): "]",
+    ("output", "text"): "]",
+    ("output", "tool"): "][",
+}
+
+
 @dataclass(frozen=True)
 class Segment:
     """A stretch of one message: prose, a call to a tool, or the output that the tool gave back."""

@@ -16,23 +16,13 @@ import torch
 
 from vnc.cache import KVCache
 from vnc.calculator import calculate
-from vnc.conversation import Kind
+from vnc.conversation import BRACKETS, Kind
 from vnc.errors import UserError
 from vnc.gpt import GPT
 from vnc.sampling import GREEDY, Sampling, sample
 from vnc.tokenizer import StreamDecoder, Tokenizer
 
 Finish = Literal["stop", "length", "context"]
-
-
-BRACKETS: dict[tuple[Kind, Kind], str] = {
-    ("text", "tool"): "[",
-    ("text", "output"): "[=",
-    ("tool", "output"): "=",
-    ("tool", "text"): "]",
-    ("output", "text"): "]",
-    ("output", "tool"): "][",
-}
 
 
 @dataclass(frozen=True)
