@@ -110,8 +110,9 @@ class VNCCLI(LightningCLI):
             checkpoint = settings["checkpoint"]
             checkpoint.folder = self.run_dir / "checkpoints"
             metrics = TrainingMetrics()
-            # The guard refuses a broken step, then its weights are saved, before anything that may fail is tried.
-            first = [settings["guard"], metrics, checkpoint, RunRecord(self.run_dir), Progress(), settings["samples"]]
+            # The guard refuses a broken step; the record notes the step, in memory; then its weights are saved, before
+            # anything that may fail is tried.
+            first = [settings["guard"], metrics, RunRecord(self.run_dir), checkpoint, Progress(), settings["samples"]]
             own = [*first, *own, ClockRestart(metrics)]
             if config["logger"] in (None, True):
                 config["logger"] = TensorBoardLogger(self.run_dir.parent, name=self.run_dir.name, version="")

@@ -26,7 +26,10 @@ TRAIN_KEYS = {"loss": "train/loss", "loss_ema": "train/loss_ema", "tokens_per_se
 
 
 class RunRecord(Callback):
-    """Writes the record at every logged step, after every validation and at the end.
+    """Keeps the record of every logged step, of every validation and of the end.
+
+    A step's row is noted when the step ends and written to disk just before the next one starts, after the weights have
+    been saved. Checkpoints carry the rows in between, so that a process killed there loses none.
 
     Args:
         folder: The run folder.
@@ -36,6 +39,13 @@ class RunRecord(Callback):
         self.folder = Path(folder)
         self.record: dict[str, Any] = {}
         self.columns: list[str] = []
+        self.unwritten: list[dict[str, Any]] = []  # rows of metrics.csv
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"unwritten": list(self.unwritten)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.unwritten = state_dict["unwritten"]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
@@ -64,6 +74,10 @@ class RunRecord(Callback):
             "val": kept.get("val", []),
         }
         self._trim_csv(first)
+        rows, self.unwritten = self.unwritten, []
+        for row in rows:  # a checkpoint's, which the process that saved it may not have lived to write
+            if row["step"] not in {known["step"] for known in self.record["train"]}:
+                self._note(row)
         self._write()
 
     def on_train_batch_end(
@@ -75,16 +89,25 @@ class RunRecord(Callback):
         if not trainer.is_global_zero or (done % every and done < module.last_step and done > 1):
             return
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("train/")}
-        self.record["train"].append({"step": done - 1} | {k: metrics[m] for k, m in TRAIN_KEYS.items() if m in metrics})
-        self._append_csv({"step": done - 1} | metrics)
-        self._write()
+        self._note({"step": done - 1} | metrics)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if self.unwritten:
+            self._write()
+
+    def _note(self, row: dict[str, Any]) -> None:
+        """Take a step's row into the record, still unwritten."""
+        self.record["train"].append(
+            {"step": row["step"]} | {key: row[metric] for key, metric in TRAIN_KEYS.items() if metric in row}
+        )
+        self.unwritten.append(row)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn != "fit" or trainer.sanity_checking or not trainer.is_global_zero:
             return
         value = float(trainer.callback_metrics["val/bits_per_byte"])
         self.record["val"].append({"step": trainer.global_step, "bits_per_byte": value})
-        self._append_csv({"step": trainer.global_step, "val/bits_per_byte": value})
+        self.unwritten.append({"step": trainer.global_step, "val/bits_per_byte": value})
         self._write()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -115,6 +138,9 @@ class RunRecord(Callback):
 
     def _write(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        for row in self.unwritten:
+            self._append_csv(row)
+        self.unwritten = []
         fresh = self.folder / ".run.json"
         fresh.write_text(json.dumps(self.record, indent=1) + "\n")
         os.replace(fresh, self.folder / "run.json")
