@@ -91,15 +91,15 @@ def estimate_memory(
     """Bytes on each device: fp32 weights and gradients in full, optimizer state divided by `world_size`, activations of
     one micro-batch of `device_batch_size` rows kept for backward in numbers of `activation_bytes` bytes.
 
-    Activations kept by a layer, in widths for each token: two norm outputs, q, k, v (before and after rotation and
-    norm: 5), attention output, MLP input 4 and its square 4, two residuals: 18 in all; the logits of one loss chunk in
-    fp32, twice. An estimate: kernels, fragmentation and the framework come on top.
+    A layer keeps about 26 widths for each token (modern preset) or 23 (classic), measured as the storages that compiled
+    blocks save for backward on a CPU; eager modern blocks keep 31. The loss keeps the logits of one chunk in fp32,
+    twice. An estimate: kernels, fragmentation and the framework come on top.
     """
     counts = count_parameters(config)
     matrices = counts.transformer_matrices
     others = counts.total - matrices
     tokens = device_batch_size * config.sequence_len
-    kept = config.n_layer * 18 * config.n_embd * activation_bytes * tokens
+    kept = config.n_layer * (26 if config.extras else 23) * config.n_embd * activation_bytes * tokens
     logits = 2 * 4 * min(tokens, LOSS_CHUNK_TOKENS) * config.padded_vocab_size
     return MemoryEstimate(
         weights=4 * counts.total,
