@@ -5,26 +5,24 @@ On a terminal the line is redrawn; into a file or a pipe a new line is written n
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from callbacks.console import CONSOLE
 from vnc.flops import count_parameters
 
 PIPE_SECONDS = 10.0
-BAR_WIDTH = 24
+BAR_WIDTH = 12
 
 
 class Progress(Callback):
     """Shows the progress of `fit` on the first process."""
 
     def __init__(self) -> None:
-        self.console = Console(file=sys.stdout, highlight=False)
         self.live: Live | None = None
         self.last_line = 0.0
         self.started = 0.0
@@ -43,8 +41,8 @@ class Progress(Callback):
             )
             for note in module.notes:
                 self.say(note)
-        if trainer.is_global_zero and self.console.is_terminal:
-            self.live = Live(Text(""), console=self.console, refresh_per_second=4)
+        if trainer.is_global_zero and CONSOLE.is_terminal:
+            self.live = Live(Text(""), console=CONSOLE, refresh_per_second=4)
             self.live.start()
 
     def on_train_batch_end(
@@ -57,7 +55,7 @@ class Progress(Callback):
             self.live.update(Text(line))
         elif time.perf_counter() - self.last_line > PIPE_SECONDS or self._at_end(trainer, pl_module):
             self.last_line = time.perf_counter()
-            self.console.print(Text(line), soft_wrap=True)
+            CONSOLE.print(Text(line), soft_wrap=True)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
@@ -76,7 +74,7 @@ class Progress(Callback):
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
-        self.console.print(Text(text), soft_wrap=True)
+        CONSOLE.print(Text(text), soft_wrap=True)
 
     def line(self, trainer: Trainer, pl_module: LightningModule) -> str:
         """The line for the current step."""

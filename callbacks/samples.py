@@ -7,9 +7,9 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from rich.console import Console
 from rich.text import Text
 
+from callbacks.console import CONSOLE
 from vnc.errors import UserError
 
 GENERAL_PROMPTS = ["The capital of France is", "Once upon a time", "The opposite of hot is", "If yesterday was Friday,"]
@@ -39,7 +39,6 @@ class Samples(Callback):
             )
         self.every_n_steps, self.prompts = every_n_steps, prompts
         self.max_tokens, self.temperature = max_tokens, temperature
-        self.console = Console(highlight=False)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -54,9 +53,9 @@ class Samples(Callback):
             return
         started = time.perf_counter()
         texts = self.write(trainer, pl_module)
-        self.console.print(Text(f"step {done}: samples ({time.perf_counter() - started:.1f} s)"))
+        CONSOLE.print(Text(f"step {done}: samples ({time.perf_counter() - started:.1f} s)"))
         for text in texts:
-            self.console.print(Text(f"  {text}"), soft_wrap=True)
+            CONSOLE.print(Text(f"  {text}"), soft_wrap=True)
         if isinstance(trainer.logger, TensorBoardLogger):
             trainer.logger.experiment.add_text("samples", "\n\n".join(texts), done)
 

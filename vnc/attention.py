@@ -6,7 +6,8 @@ reference with a full (time, time) mask; the others never build one:
 - CUDA, whole context: torch's fused scaled_dot_product_attention.
 - CUDA, window: FlexAttention, which skips the blocks outside the band.
 - CPU: blocks of queries, each against just the keys it can see, as plain matrix products. On CPUs with bf16 products
-  this runs 2 to 3 times as fast as the fused kernel (benchmarks/attention.py), since the products dominate.
+  this runs 1.6 to 2.2 times as fast as the fused kernel, with a window of a quarter 2 to 3.5 times; with fp32 products
+  about as fast (benchmarks/attention.py).
 """
 
 from __future__ import annotations
