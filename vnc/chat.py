@@ -80,18 +80,12 @@ def chat(
 
 def open_model(checkpoint: str, device: str = "auto") -> LoadedModel:
     """Opens a checkpoint to talk to: weights in the dtype that the device computes in, since nothing trains them."""
-    import torch
 
     from vnc.checkpoint import load_model
     from vnc.engine import freeze
+    from vnc.precision import choose_device
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # unknown names, and builds or machines without that device
-        raise UserError(f"device={device}: not available here; use auto or cpu") from error
-    loaded = load_model(checkpoint, device)
+    loaded = load_model(checkpoint, choose_device(device))
     freeze(loaded.gpt)
     return loaded
 

@@ -1,4 +1,4 @@
-"""Which dtype the matrix products run in, decided in one place that can say why."""
+"""Where a model runs and in which dtype its matrix products do, decided in one place that can say why."""
 
 from __future__ import annotations
 
@@ -10,6 +10,15 @@ import torch
 from vnc.errors import UserError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def choose_device(setting: str) -> torch.device:
+    """The device named by `setting`; "auto" takes a GPU if there is one. UserError for one that is not there."""
+    name = setting if setting != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # unknown names, and builds or machines without that device
+        raise UserError(f"device={setting}: not available here; use auto or cpu") from error
 
 
 def choose_compute_dtype(setting: str, device: torch.device | str) -> tuple[torch.dtype, str]:

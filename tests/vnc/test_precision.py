@@ -14,6 +14,13 @@ def test_asked_for_is_given():
         precision.choose_compute_dtype("half", "cpu")
 
 
+def test_a_device_that_is_not_there_is_named():
+    assert precision.choose_device("auto").type in ("cpu", "cuda")
+    assert precision.choose_device("cpu").type == "cpu"
+    with pytest.raises(UserError, match="device=abacus"):
+        precision.choose_device("abacus")
+
+
 @pytest.mark.parametrize(("feature", "dtype"), [("AMX-BF16", torch.bfloat16), ("", torch.float32)])
 def test_auto_follows_the_processor_and_says_so(monkeypatch, feature, dtype):
     monkeypatch.setattr(precision, "cpu_bf16_feature", lambda: feature)

@@ -89,20 +89,14 @@ def open_bundle(folder: str | None, labels: list[str] | None = None) -> Bundle:
 
 def open_model(checkpoint: str, device: str, compute_dtype: str) -> tuple[LoadedModel, str]:
     """The model, frozen for inference, and what it computes in and why."""
-    import torch
 
     from vnc.checkpoint import load_model
     from vnc.engine import freeze
-    from vnc.precision import choose_compute_dtype
+    from vnc.precision import choose_compute_dtype, choose_device
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # unknown names, and builds or machines without that device
-        raise UserError(f"device={device}: not available here; use auto or cpu") from error
-    dtype, reason = choose_compute_dtype(compute_dtype, device)
-    loaded = load_model(checkpoint, device, dtype)
+    place = choose_device(device)
+    dtype, reason = choose_compute_dtype(compute_dtype, place)
+    loaded = load_model(checkpoint, place, dtype)
     freeze(loaded.gpt)
     return loaded, reason
 
