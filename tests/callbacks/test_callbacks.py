@@ -23,7 +23,11 @@ def test_a_loss_that_climbs_for_good_stops_the_run():
 
 
 def test_a_spike_does_not():
-    feed(StopGuard(max_rise=1.0, patience=5), [3.0] * 20 + [9.0] * 2 + [3.0] * 40)
+    guard = StopGuard(max_rise=1.0, patience=5)
+    feed(guard, [3.0] * 20 + [9.0] * 2)
+    assert guard.high_steps > 0
+    feed(guard, [3.0] * 40)
+    assert guard.high_steps == 0
 
 
 def test_the_guard_remembers_over_a_resume():
