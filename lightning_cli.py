@@ -70,6 +70,7 @@ class VNCCLI(LightningCLI):
         parser.add_argument(
             "--resume", type=bool, default=False, help="go on from runs/NAME/checkpoints/last if it is there"
         )
+        parser.add_class_arguments(DistMuonStrategy, DistMuonStrategy.strategy_name)
         parser.add_lightning_class_args(StopGuard, "guard")
         parser.add_class_arguments(CheckpointWriter, "checkpoint", skip={"folder"})
         parser.add_lightning_class_args(Samples, "samples")
@@ -118,6 +119,8 @@ class VNCCLI(LightningCLI):
                 config["logger"] = TensorBoardLogger(self.run_dir.parent, name=self.run_dir.name, version="")
         elif config["logger"] in (None, True):
             config["logger"] = False
+        if config["strategy"] == DistMuonStrategy.strategy_name:
+            config["strategy"] = settings[DistMuonStrategy.strategy_name]
         return self._instantiate_trainer(config | {"callbacks": own}, [])
 
 

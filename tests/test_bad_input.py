@@ -129,10 +129,6 @@ def test_batch_that_the_micro_batch_does_not_divide(refused):
     refused("fit", *fit("good"), "--model.device_batch_size", 3, names="device_batch_size=3")
 
 
-def test_several_devices(refused):
-    refused("fit", *fit("good"), "--trainer.accelerator", "cpu", "--trainer.devices", 2, names="2 processes")
-
-
 def test_missing_tokenizer(refused):
     refused("fit", *fit("good", tokenizer="no_tokenizer"), names="no_tokenizer")
 

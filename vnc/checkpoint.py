@@ -2,8 +2,8 @@
 
     step_00000250/
       model.json       format, sizes (GPTConfig), whether it was trained to chat
-      model/           weights under parameter names, safetensors, written and read by torch.distributed.checkpoint
-      optimizer/       optimizer state under <parameter name>.<state name>
+      model/           weights under parameter names, safetensors (vnc/tensor_files.py), by any number of processes
+      optimizer/       optimizer state under <parameter name>.<state name>, likewise
       plan.json        the TrainingPlan
       trainer.json     step, callbacks' states, versions
       data.json        the reader's position
@@ -18,19 +18,20 @@ import dataclasses
 import json
 import os
 import shutil
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 
+from vnc.buckets import Piece
 from vnc.config import GPTConfig
 from vnc.errors import UserError
 from vnc.gpt import GPT
+from vnc.processes import Processes
+from vnc.tensor_files import check_shard, compare_shapes, load_tensors
 from vnc.tokenizer import Tokenizer
 
 FORMAT = 1
@@ -49,25 +50,37 @@ class LoadedModel:
     source: Path
 
 
-def publish(folder: Path, write: Callable[[Path], None]) -> None:
+def publish(folder: Path, write: Callable[[Path], None], processes: Processes | None = None) -> None:
     """Call `write` with a new directory beside `folder`, flush everything to disk, then rename it to `folder`.
 
-    A reader never sees a directory that is not whole. `folder` must not exist.
+    A reader never sees a directory that is not whole. `folder` must not exist. With several processes all of them call
+    this and `write` at once, on one file system; what one of them fails with, all raise, and nothing is left.
     """
-    partial = folder.parent / f"{PARTIAL}{folder.name}-{os.getpid()}"
-    if partial.exists():
-        shutil.rmtree(partial)
-    partial.mkdir(parents=True)
-    try:
-        write(partial)
+    processes = processes if processes is not None else Processes()
+    first = processes.rank == 0
+    partial = folder.parent / f"{PARTIAL}{folder.name}-{processes.agree(os.getpid())}"
+
+    def begin() -> None:
+        if partial.exists():
+            shutil.rmtree(partial)
+        partial.mkdir(parents=True)
+
+    def end() -> None:
         for file in sorted(partial.rglob("*")):
             _flush(file)
         _flush(partial)
         os.rename(partial, folder)
+
+    try:
+        processes.together(begin if first else None)
+        processes.together(lambda: write(partial))
+        processes.together(end if first else None)
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        if first:
+            shutil.rmtree(partial, ignore_errors=True)
         raise
-    _flush(folder.parent)
+    if first:
+        _flush(folder.parent)
 
 
 def point(link: Path, target: Path) -> None:
@@ -94,57 +107,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{path} does not hold a JSON object; use another checkpoint")
     return value
-
-
-def save_tensors(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Write tensors as safetensors shards, each process what it holds."""
-    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
-    from torch.distributed.checkpoint.state_dict_saver import save
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*assuming the intent is to save in a single process.*")
-        save(dict(tensors), storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
-
-
-def load_tensors(folder: Path, into: Mapping[str, torch.Tensor]) -> None:
-    """Fill the tensors of `into` in place from the shards in `folder`, whichever number of processes wrote them.
-
-    Every name must be there with the same shape; UserError names the first that is not, or the damaged file.
-    """
-    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
-    from torch.distributed.checkpoint.metadata import TensorStorageMetadata
-    from torch.distributed.checkpoint.state_dict_loader import load
-
-    shards = sorted(folder.glob("*.safetensors"))
-    if not shards:
-        raise UserError(f"{folder} has no *.safetensors files; use another checkpoint")
-    for shard in shards:
-        check_shard(shard)
-    reader = HuggingFaceStorageReader(str(folder))
-    entries = reader.read_metadata().state_dict_metadata
-    found = {name: tuple(entry.size) for name, entry in entries.items() if isinstance(entry, TensorStorageMetadata)}
-    _compare_shapes(folder, found, into)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*assuming the intent is to load in a single process.*")
-        load(dict(into), storage_reader=reader)
-
-
-def check_shard(path: Path) -> None:
-    """UserError when a safetensors file is truncated or no such file: its header must describe its exact length."""
-    try:
-        with safetensors.safe_open(path, framework="pt"):
-            pass
-    except (OSError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path} is truncated or damaged ({error}); use an earlier checkpoint") from None
-
-
-def _compare_shapes(folder: Path, found: Mapping[str, tuple[int, ...]], into: Mapping[str, torch.Tensor]) -> None:
-    for name, tensor in into.items():
-        if name not in found:
-            raise UserError(f"{folder} has no tensor {name!r}: it was saved by another model or optimizer")
-        if found[name] != tuple(tensor.shape):
-            raise UserError(f"{folder}: {name} has shape {found[name]}, this run needs {tuple(tensor.shape)}; "
-                            "the model's sizes or vocabulary differ")  # fmt: skip
 
 
 def resolve(path: Path) -> Path:
@@ -177,10 +139,11 @@ def load_weights(folder: Path, gpt: GPT) -> None:
     parameters = {name: parameter.data for name, parameter in gpt.named_parameters()}
     single = folder / MODEL_FILE
     if not single.is_file():
-        return load_tensors(folder / MODEL_DIR, parameters)
+        return load_tensors(folder / MODEL_DIR, {name: Piece.whole(tensor) for name, tensor in parameters.items()})
     check_shard(single)
     tensors = safetensors.torch.load_file(single)
-    _compare_shapes(single, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, parameters)
+    found, wanted = ({name: tuple(t.shape) for name, t in part.items()} for part in (tensors, parameters))
+    compare_shapes(single, found, wanted)
     for name, parameter in parameters.items():
         parameter.copy_(tensors[name])
 

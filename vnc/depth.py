@@ -251,7 +251,10 @@ def make_plan(
 def split_batch(
     total_batch_tokens: int, sequence_len: int, device_batch_size: int | None, world_size: int
 ) -> tuple[int, int]:
-    """(rows of a micro-batch, micro-batches) on each of `world_size` processes for one step of `total_batch_tokens`."""
+    """(rows of a micro-batch, micro-batches) on each of `world_size` processes for one step of `total_batch_tokens`.
+
+    A `device_batch_size` larger than what a process reads in a step becomes that: more processes, fewer micro-batches.
+    """
     rows, rest = divmod(total_batch_tokens, sequence_len)
     if rest:
         near = max(1, round(total_batch_tokens / sequence_len)) * sequence_len
@@ -267,6 +270,7 @@ def split_batch(
     divisors = [n for n in range(1, mine + 1) if mine % n == 0]
     if device_batch_size is None:
         device_batch_size = max(n for n in divisors if n <= MAX_DEVICE_BATCH_SIZE)
+    device_batch_size = min(device_batch_size, mine)
     if mine % device_batch_size:
         raise UserError(
             f"device_batch_size={device_batch_size}: does not divide the {mine} rows that each process reads in a step "

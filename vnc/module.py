@@ -12,6 +12,7 @@ import torch
 
 from vnc import checkpoint as files
 from vnc.bits_per_byte import BitsPerByte
+from vnc.buckets import Piece
 from vnc.compiling import compile_in_place
 from vnc.depth import Preset, TrainingPlan, make_plan
 from vnc.errors import UserError
@@ -19,7 +20,9 @@ from vnc.gpt import GPT
 from vnc.hardware import peak_flops
 from vnc.optimizer import MuonAdamW
 from vnc.precision import choose_compute_dtype
+from vnc.processes import Processes
 from vnc.rows import IGNORED, StepBatch, inputs_and_targets
+from vnc.tensor_files import load_tensors, save_tensors
 
 
 class VNCModule(lightning.LightningModule):
@@ -39,6 +42,7 @@ class VNCModule(lightning.LightningModule):
     lr_scale: Factor on the learning rates; the matrices' decay is divided by it.
     matrix_lr: Muon's learning rate; the recipe's own, which shrinks with the batch, when null.
     z_loss: Weight of the squared log-partition added to the loss; 0 is off.
+    clip_norm: Largest norm of all gradients together; larger ones are scaled down to it. null is off.
     compute_dtype: auto, bfloat16 or float32: the dtype of matrix products. Weights stay fp32.
     compile: auto compiles the blocks where it pays for itself over the planned steps.
     init_from: Checkpoint whose weights and sizes to start from; null starts from random weights.
@@ -66,6 +70,7 @@ class VNCModule(lightning.LightningModule):
         lr_scale: float = 1.0,
         matrix_lr: float | None = None,
         z_loss: float = 0.0,
+        clip_norm: float | None = None,
         compute_dtype: Literal["auto", "bfloat16", "float32"] = "auto",
         compile: Literal["auto", "on", "off"] = "auto",
         init_from: str | None = None,
@@ -88,7 +93,10 @@ class VNCModule(lightning.LightningModule):
             lr_scale=lr_scale,
             matrix_lr=matrix_lr,
         )
+        if clip_norm is not None and not clip_norm > 0:
+            raise UserError(f"clip_norm={clip_norm}: must be positive, or null for none")
         self.z_loss, self.compute_dtype_setting, self.compile_setting = z_loss, compute_dtype, compile
+        self.clip_norm = clip_norm
         self.init_from = init_from
         self.notes: list[str] = []  # choices made on the way to the first step, for callbacks.Progress to say
         self.peak_flops = float("nan")  # of this process's device, per second
@@ -141,7 +149,23 @@ class VNCModule(lightning.LightningModule):
         self.gpt = gpt
 
     def configure_optimizers(self) -> MuonAdamW:
-        return MuonAdamW(self.gpt, self.plan)
+        strategy: Any = self.trainer.strategy
+        if not hasattr(strategy, "wire"):
+            if self.trainer.world_size > 1:
+                raise UserError(f"trainer.strategy={type(strategy).__name__} cannot train this optimizer on several "
+                                "processes; use trainer.strategy=dist_muon")  # fmt: skip
+            return MuonAdamW(self.gpt, self.plan)
+        if strategy.gather_dtype != torch.float32 and strategy.gather_dtype != self.gpt.compute_dtype:
+            raise UserError(f"dist_muon.gather_dtype=bfloat16 would change the forward, whose products run in "
+                            f"{self.gpt.compute_dtype}; use it with model.compute_dtype=bfloat16")  # fmt: skip
+        return MuonAdamW(
+            self.gpt,
+            self.plan,
+            strategy.wire,
+            reduce_every_micro_batch=strategy.reduce_every_micro_batch,
+            overlap=strategy.overlap,
+            gather_dtype=strategy.gather_dtype,
+        )
 
     def on_fit_start(self) -> None:
         self.peak_flops, source = peak_flops(self.device, self.gpt.compute_dtype)
@@ -156,22 +180,39 @@ class VNCModule(lightning.LightningModule):
     # Steps.
 
     def training_step(self, batch: StepBatch, batch_idx: int) -> dict[str, torch.Tensor]:
-        """All micro-batches forward and backward, then one update. Returns loss (mean nats for each target of the step)
-        and gradient_norm, fp32 scalars."""
+        """All micro-batches forward and backward, then one update. Returns loss (mean nats for each target of the step,
+        over all processes) and gradient_norm (before clipping), fp32 scalars, the same on every process."""
         optimizer = self._optimizer
-        inputs, targets = inputs_and_targets(batch.rows)
-        count = (targets != IGNORED).sum().clamp(min=1)
-        loss = torch.zeros((), device=self.device)
-        for micro_inputs, micro_targets in zip(inputs, targets, strict=True):
-            part = self.gpt.summed_loss(micro_inputs, micro_targets, self.z_loss) / count
-            self.manual_backward(part)
-            loss += part.detach()
-        norm = optimizer.gradient_norm()
+        loss = self._accumulate(batch.rows)
+        optimizer.finish_gradients()
+        sums = torch.stack([loss, optimizer.owned_square()])
+        optimizer.wire.all_reduce(sums).wait()
+        loss, norm = sums[0], sums[1].sqrt()
+        if self.clip_norm is not None:
+            optimizer.scale_gradients((self.clip_norm / (norm + 1e-6)).clamp(max=1.0))
         optimizer.set_schedule(self.plan, self.global_step)
         wrapped: Any = self.optimizers()
         wrapped.step()  # Lightning's wrapper counts the step; it calls MuonAdamW.step
         optimizer.zero_grad()
         return {"loss": loss, "gradient_norm": norm}
+
+    def _accumulate(self, rows: torch.Tensor) -> torch.Tensor:
+        """Forward and backward of the step's micro-batches, (micro_batches, device_batch_size, sequence_len + 1).
+        Returns this process's share of the loss."""
+        optimizer = self._optimizer
+        inputs, targets = inputs_and_targets(rows)
+        count = (targets != IGNORED).sum()
+        counted = optimizer.wire.all_reduce(count)  # arrives while the first forward runs
+        loss = torch.zeros((), device=self.device)
+        for i, (micro_inputs, micro_targets) in enumerate(zip(inputs, targets, strict=True)):
+            summed = self.gpt.summed_loss(micro_inputs, micro_targets, self.z_loss)
+            counted.wait()
+            part = summed / count.clamp(min=1)
+            optimizer.reducer.begin(last=i == len(inputs) - 1)
+            self.manual_backward(part)
+            optimizer.reducer.flush()
+            loss += part.detach()
+        return loss
 
     def on_train_batch_end(self, outputs: Any, batch: StepBatch, batch_idx: int) -> None:
         if self.global_step >= self.last_step:
@@ -193,30 +234,35 @@ class VNCModule(lightning.LightningModule):
 
     def write_checkpoint(self, folder: Path, collected: dict[str, Any]) -> None:
         """Publish `folder`; `collected` is Lightning's dict of callbacks' and datamodule's states."""
+        strategy: Any = self.trainer.strategy
+        processes = getattr(strategy, "processes", Processes())
         datamodule = self._datamodule
+        weights = {name: Piece.whole(p.data) for name, p in self.gpt.named_parameters()}
+        state: dict[str, Piece] = {}
+        if self.trainer.optimizers:
+            weights, state = self._optimizer.named_pieces(self.gpt)
+        trainer_state = {
+            "global_step": self.global_step,
+            "callbacks": collected.get("callbacks", {}),
+            "versions": {
+                "torch": torch.__version__,
+                "lightning": lightning.__version__,
+                "python": platform.python_version(),
+            },
+        }
 
         def write(partial: Path) -> None:
-            files.write_model_json(partial, self.gpt.config, bool(datamodule.chat))
-            datamodule.tokenizer.save(partial)
-            files.write_json(partial / "plan.json", self.plan.to_dict())
-            files.write_json(partial / "data.json", collected.get(type(datamodule).__qualname__, {}))
-            files.write_json(
-                partial / "trainer.json",
-                {
-                    "global_step": self.global_step,
-                    "callbacks": collected.get("callbacks", {}),
-                    "versions": {
-                        "torch": torch.__version__,
-                        "lightning": lightning.__version__,
-                        "python": platform.python_version(),
-                    },  # fmt: skip
-                },
-            )
-            files.save_tensors(partial / files.MODEL_DIR, {name: p.data for name, p in self.gpt.named_parameters()})
-            if self.trainer.optimizers:
-                files.save_tensors(partial / files.OPTIMIZER_DIR, self._optimizer.named_state(self.gpt))
+            if processes.rank == 0:
+                files.write_model_json(partial, self.gpt.config, bool(datamodule.chat))
+                datamodule.tokenizer.save(partial)
+                files.write_json(partial / "plan.json", self.plan.to_dict())
+                files.write_json(partial / "data.json", collected.get(type(datamodule).__qualname__, {}))
+                files.write_json(partial / "trainer.json", trainer_state)
+            save_tensors(partial / files.MODEL_DIR, weights, processes.group)
+            if state:
+                save_tensors(partial / files.OPTIMIZER_DIR, state, processes.group)
 
-        files.publish(folder, write)
+        files.publish(folder, write, processes)
 
     def read_checkpoint(self, folder: Path) -> dict[str, Any]:
         """The checkpoint as the dict Lightning expects; refuses one of other sizes or another vocabulary."""
@@ -252,7 +298,7 @@ class VNCModule(lightning.LightningModule):
         steps.ready = steps.completed = step
 
     def load_optimizer(self, folder: Path, optimizer: Any) -> None:
-        files.load_tensors(folder / files.OPTIMIZER_DIR, optimizer.named_state(self.gpt))
+        load_tensors(folder / files.OPTIMIZER_DIR, optimizer.named_pieces(self.gpt)[1])
         optimizer.step_count = self.first_step
 
     def _check_vocabulary(self, folder: Path) -> None:

@@ -11,7 +11,7 @@ the order in which `muon_update` calls them:
     reduce_variance     neurons whose updates keep being large take smaller ones (arXiv 2510.05491)
     apply_update        step, with cautious weight decay: only where it pulls the same way as the update
 
-All matrices are stacked: (k, rows, cols). Functions ending in an underscore write their first argument in place.
+All matrices are stacked: (k, rows, cols).
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ def renormalize(matrices: torch.Tensor) -> torch.Tensor:
     return matrices * (target / norm(matrices, (-2, -1)).clamp(min=1e-6)).to(matrices.dtype)
 
 
-def variance_shape(k: int, rows: int, cols: int) -> tuple[int, int, int]:
-    """Shape of the running second moment: one number for each row of a tall matrix, each column of a wide one."""
-    return (k, rows, 1) if rows >= cols else (k, 1, cols)
+def variance_shape(rows: int, cols: int) -> tuple[int, int]:
+    """Shape of a matrix's running second moment: one number for each row of a tall one, each column of a wide one."""
+    return (rows, 1) if rows >= cols else (1, cols)
 
 
 def reduce_variance(update: torch.Tensor, second_moment: torch.Tensor, beta2: float) -> torch.Tensor:
@@ -112,13 +112,14 @@ def muon_update(
 ) -> None:
     """One Muon step on stacked matrices, in place on weights, momentum and second moment.
 
-    weights, gradient, momentum: (k, rows, cols) fp32. `lr` is multiplied by sqrt(max(1, rows / cols)), so that tall
+    weights, gradient, momentum: (..., rows, cols) fp32, second_moment: (..., *variance_shape(rows, cols)); views with
+    gaps between the matrices are welcome. `lr` is multiplied by sqrt(max(1, rows / cols)), so that tall
     matrices change their outputs as much as square ones. Orthogonalisation runs in `compute_dtype`.
     """
     rows, cols = weights.shape[-2:]
     update = nesterov(gradient, momentum, momentum_coefficient).to(compute_dtype)
-    update = orthogonalize(equilibrate_rows(update)).to(weights.dtype)
-    update = reduce_variance(renormalize(update), second_moment, beta2)
+    update = orthogonalize(equilibrate_rows(update).view(-1, rows, cols)).to(weights.dtype)
+    update = reduce_variance(renormalize(update).view(weights.shape), second_moment, beta2)
     apply_update(weights, update, lr * max(1.0, rows / cols) ** 0.5, weight_decay)
 
 

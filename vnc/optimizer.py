@@ -1,12 +1,14 @@
-"""MuonAdamW: which parameter is updated by which rule, and where its numbers lie.
+"""MuonAdamW: which parameter is updated by which rule, on which rank, and when its numbers move.
 
-Matrices of one shape lie together in an *arena*: one contiguous buffer (slots, rows, cols) of weights and one of
-gradients. Each parameter and each `.grad` is a view of its slots, so nothing is ever stacked or copied back. Slots are
-in the order in which backward reaches them (last layer first). `world_size` consecutive slots are a *bucket*, one
-matrix for each rank: a rank owns the slots `rank`, `rank + world_size`, ..., a strided view, and holds optimizer state
-for them alone. Everything that is not a block's matrix is updated by AdamW.
+Muon for the blocks' matrices, AdamW for the rest (vnc/muon.py has the arithmetic). Every rank holds all weights, and
+owns a share of them (vnc/shards.py): it alone updates those, and holds optimizer state and, once they are summed,
+gradients for them alone. That is ZeRO-2 (arXiv 1910.02054, section 5). One step:
 
-World size 1 owns every slot by the same arithmetic.
+    backward        buckets of gradients are summed into their owners' shards as they are completed (vnc/reducer.py)
+    step            each rank updates what it owns, and starts to gather what the others have updated
+    next forward    each layer waits for its own weights just before it is used
+
+World size 1 owns everything by the same code, and nothing moves.
 """
 
 from __future__ import annotations
@@ -17,102 +19,55 @@ from typing import Any
 
 import torch
 
+from vnc.buckets import Bucket, Piece
 from vnc.depth import TrainingPlan
 from vnc.gpt import GPT
-from vnc.muon import adamw_update, muon_update, variance_shape
+from vnc.reducer import GradientReducer, storage_bytes
 from vnc.schedule import decay_multiplier, lr_multiplier, muon_momentum
-
-ADAM_EPS = 1e-10
-
-
-class MatrixArena:
-    """Same-shaped matrices in one buffer; `parameters` become views of it."""
-
-    def __init__(self, parameters: list[torch.nn.Parameter], world_size: int = 1, rank: int = 0) -> None:
-        """parameters: (rows, cols) or (n, rows, cols) each, in the order of their slots."""
-        first = parameters[0]
-        self.rows, self.cols = first.shape[-2:]
-        self.parameters = parameters
-        self.counts = [1 if p.dim() == 2 else p.size(0) for p in parameters]
-        slots = -(-sum(self.counts) // world_size) * world_size  # the last bucket is filled up with empty slots
-        shape = (slots, self.rows, self.cols)
-        self.weights = torch.zeros(shape, dtype=first.dtype, device=first.device)
-        self.gradients = torch.zeros_like(self.weights)
-        buckets = slots // world_size
-        self.owned_weights = self.weights.view(buckets, world_size, self.rows, self.cols)[:, rank]
-        self.owned_gradients = self.gradients.view(buckets, world_size, self.rows, self.cols)[:, rank]
-        self.momentum = torch.zeros((buckets, self.rows, self.cols), dtype=torch.float32, device=first.device)
-        self.second_moment = torch.zeros(variance_shape(buckets, self.rows, self.cols), device=first.device)
-        start = 0
-        for parameter, count in zip(parameters, self.counts, strict=True):
-            view = self.weights[start : start + count].view(parameter.shape)
-            view.copy_(parameter.data)
-            parameter.data = view
-            parameter.grad = self.gradients[start : start + count].view(parameter.shape)
-            start += count
-
-    def state_views(self) -> Iterable[tuple[torch.nn.Parameter, dict[str, torch.Tensor]]]:
-        """Each parameter with its optimizer state, (rows, cols)- or (n, rows, cols)-shaped views."""
-        start = 0
-        for parameter, count in zip(self.parameters, self.counts, strict=True):
-            state = {"momentum": self.momentum, "second_moment": self.second_moment}
-            leading = parameter.shape[:-2]
-            yield (
-                parameter,
-                {
-                    name: tensor[start : start + count].view(*leading, *tensor.shape[1:])
-                    for name, tensor in state.items()
-                },
-            )
-            start += count
+from vnc.shards import MatrixShard, Shard, TableShard, TinyShard, is_tiny
+from vnc.wire import Wire
 
 
 class MuonAdamW(torch.optim.Optimizer):
-    """Muon for the blocks' matrices, AdamW for the rest; one param group for each entry of `plan.groups`.
+    """One param group for each entry of `plan.groups`.
 
-    Gradients are buffers that live as long as the optimizer: `zero_grad` fills them with zeros, never with None.
+    Parameters become views of buckets (vnc/buckets.py), and `.grad` a view of the bucket's gradient where and while
+    there is one: `zero_grad` lets the optimizer decide, and never detaches a gradient from its buffer.
     """
 
-    def __init__(self, gpt: GPT, plan: TrainingPlan) -> None:
-        members = group_parameters(gpt)
-        groups: list[dict[str, Any]] = []
-        for name, planned in plan.groups.items():
-            if parameters := members.pop(name, []):
-                groups.append(
-                    dict(
-                        params=parameters,
-                        name=name,
-                        kind=planned.kind,
-                        base_lr=planned.lr,
-                        lr=planned.lr,
-                        betas=planned.betas,
-                        base_decay=planned.weight_decay,
-                        weight_decay=planned.weight_decay,
-                        momentum=0.0,
-                    )  # fmt: skip
-                )
-        if members:
-            raise ValueError(f"no learning rate planned for {sorted(members)}")
-        super().__init__(groups, defaults={})
-        self.compute_dtype = gpt.compute_dtype
+    def __init__(
+        self,
+        gpt: GPT,
+        plan: TrainingPlan,
+        wire: Wire | None = None,
+        *,
+        reduce_every_micro_batch: bool = False,
+        overlap: bool = True,
+        gather_dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """wire: the processes that train together; None is this one alone. reduce_every_micro_batch, overlap: see
+        `GradientReducer`. gather_dtype: of the weights that every rank holds; the owners' are fp32 always."""
+        super().__init__(param_groups(gpt, plan), defaults={})
+        self.wire = wire if wire is not None else Wire()
         self.step_count = 0
-        self.arenas: list[MatrixArena] = []
-        for group in self.param_groups:
-            if group["kind"] == "muon":
-                by_shape: dict[torch.Size, list[torch.nn.Parameter]] = defaultdict(list)
-                for parameter in group["params"]:
-                    by_shape[parameter.shape[-2:]].append(parameter)
-                self.arenas += [MatrixArena(parameters) for parameters in by_shape.values()]
-            else:
-                for parameter in group["params"]:
-                    parameter.grad = torch.zeros_like(parameter)
-                    self.state[parameter] = {
-                        "exp_avg": torch.zeros_like(parameter),
-                        "exp_avg_sq": torch.zeros_like(parameter),
-                    }
-        for arena in self.arenas:
-            self.state.update(arena.state_views())
-        self._gradients = [(p, p.grad) for group in self.param_groups for p in group["params"]]
+        members = {parameter: group for group in self.param_groups for parameter in group["params"]}
+        matrices = next(group for group in self.param_groups if group["kind"] == "muon")
+        self.shards: list[Shard] = [
+            MatrixShard(layers, matrices, self.wire, gpt.compute_dtype, gather_dtype) for layers in families(gpt)
+        ]
+        self.tables = {
+            parameter: TableShard(parameter, group, self.wire, gather_dtype)
+            for parameter, group in members.items()
+            if group["kind"] == "adamw" and not is_tiny(parameter)
+        }
+        self.shards += self.tables.values()
+        tiny = [(parameter, group) for parameter, group in members.items() if is_tiny(parameter)]
+        self.shards += [TinyShard(tiny, self.wire, gpt.compute_dtype)] if tiny else []
+        self.bucket_of = {p: bucket for shard in self.shards for bucket in shard.buckets for p in bucket.parameters}
+        last_first = dict.fromkeys(self.bucket_of[p] for p in reversed(backward_order(gpt)))
+        self.reducer = GradientReducer(list(reversed(last_first)), reduce_every_micro_batch, overlap)
+        if self.wire.world_size > 1:
+            self._wait_where_used(gpt)
 
     def set_schedule(self, plan: TrainingPlan, step: int) -> None:
         """Set learning rates, momentum and decay for `step` (from 0). A pure function of plan and step."""
@@ -124,64 +79,139 @@ class MuonAdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        """Update every weight from its gradient."""
+        """Update the owned weights from the owned gradients and start to gather the others'.
+
+        Unless a `reducer` that was begun has flushed already, this is where gradients are summed: `loss.backward();
+        optimizer.step()` is enough for one micro-batch.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for parameter, gradient in self._gradients:
-            if parameter.grad is not gradient:
-                raise RuntimeError("a gradient has left its buffer (was it set to None?): MuonAdamW would not see it")
+        self.finish_gradients()
+        self.wait_for_weights()
         self.step_count += 1
-        for group in self.param_groups:
-            if group["kind"] == "adamw":
-                for parameter in group["params"]:
-                    state = self.state[parameter]
-                    adamw_update(
-                        parameter, parameter.grad, state["exp_avg"], state["exp_avg_sq"], step=self.step_count,
-                        lr=group["lr"], betas=group["betas"], eps=ADAM_EPS, weight_decay=group["weight_decay"],
-                    )  # fmt: skip
-            else:
-                for arena in self.arenas:
-                    muon_update(
-                        arena.owned_weights, arena.owned_gradients, arena.momentum, arena.second_moment,
-                        lr=group["lr"], momentum_coefficient=group["momentum"], beta2=group["betas"][1],
-                        weight_decay=group["weight_decay"], compute_dtype=self.compute_dtype,
-                    )  # fmt: skip
+        # In the order in which the next forward needs them, so that what is needed first is on its way first.
+        for shard in sorted(self.shards, key=self._first_use):
+            shard.update(self.step_count)
+            for bucket in reversed(shard.buckets):
+                bucket.gather()
         return loss
 
+    def finish_gradients(self) -> None:
+        """Return when the owned gradients hold the sums over all ranks."""
+        if not any(bucket.reductions for bucket in self.reducer.buckets):
+            self.reducer.begin(last=True)
+        self.reducer.flush()
+        self.reducer.finish()
+
+    def wait_for_weights(self) -> None:
+        """Return when all weights are whole: before they are read other than by the model's forward."""
+        for bucket in self.reducer.buckets:
+            bucket.wait()
+
     def zero_grad(self, set_to_none: bool = False) -> None:
-        """Fill the buffers with zeros, and put back any that was taken from its parameter."""
-        for arena in self.arenas:
-            arena.gradients.zero_()
-        for parameter, gradient in self._gradients:
-            parameter.grad = gradient
-        for group in self.param_groups:
-            if group["kind"] == "adamw":
-                for parameter in group["params"]:
-                    parameter.grad.zero_()
+        """Drop the gradients, or fill their buffers with zeros, and put back any that was taken from its parameter."""
+        for bucket in self.reducer.buckets:
+            bucket.clear()
 
     @torch.no_grad()
-    def gradient_norm(self) -> torch.Tensor:
-        """Euclidean norm of all gradients together, fp32 scalar."""
-        parts = [arena.owned_gradients for arena in self.arenas]
-        for group in self.param_groups:
-            if group["kind"] == "adamw":
-                parts += [parameter.grad for parameter in group["params"]]
-        norm: torch.Tensor = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(part) for part in parts]))
-        return norm
+    def owned_square(self) -> torch.Tensor:
+        """This rank's share of the squared Euclidean norm of all gradients, an fp32 scalar: the sum over the ranks is
+        the whole. Replicated gradients count on rank 0."""
+        parts = [
+            torch.linalg.vector_norm(bucket.owned_gradient)
+            for shard in self.shards
+            for bucket in shard.buckets
+            if not isinstance(shard, TinyShard) or self.wire.rank == 0
+        ]
+        return torch.stack(parts).square().sum()
 
-    def named_state(self, gpt: GPT) -> dict[str, torch.Tensor]:
-        """Optimizer state under `<parameter name>.<state name>`: live tensors, to be saved or loaded into."""
+    @torch.no_grad()
+    def scale_gradients(self, factor: torch.Tensor) -> None:
+        """Multiply all gradients; each rank its own."""
+        for bucket in self.reducer.buckets:
+            bucket.owned_gradient.mul_(factor)
+
+    def named_pieces(self, gpt: GPT) -> tuple[dict[str, Piece], dict[str, Piece]]:
+        """(weights under parameter names, optimizer state under `<parameter name>.<state name>`): what this rank holds
+        of them, live, to be saved or loaded into. Weights are those of the owners, fp32."""
+        names = {parameter: name for name, parameter in gpt.named_parameters()}
+        weights: dict[str, Piece] = {}
+        state: dict[str, Piece] = {}
+        for shard in self.shards:
+            for parameter, pieces in shard.pieces():
+                weights[names[parameter]] = pieces.pop("weight")
+                state |= {f"{names[parameter]}.{name}": piece for name, piece in pieces.items()}
+        return weights, state
+
+    def held_bytes(self) -> dict[str, int]:
+        """Bytes of gradients and optimizer state on this rank now, and the most gradients at once so far."""
+        state = [tensor for shard in self.shards for tensor in shard.state()]
         return {
-            f"{name}.{key}": tensor
-            for name, parameter in gpt.named_parameters()
-            for key, tensor in self.state[parameter].items()
+            "gradients": self.reducer.gradient_bytes(),
+            "optimizer_state": storage_bytes(state),
+            "peak_gradients": self.reducer.peak_bytes,
         }
+
+    def _first_use(self, shard: Shard) -> int:
+        """Sort key: embeddings, the small ones, the blocks' matrices, the head."""
+        order = ("embedding", "value_embeds", "scalars", "matrices", "head")
+        if isinstance(shard, TinyShard):
+            return order.index("scalars")
+        return order.index(shard.group["name"]) if isinstance(shard, MatrixShard | TableShard) else len(order)
+
+    def _wait_where_used(self, gpt: GPT) -> None:
+        """Have each module wait for its weights just before it runs."""
+
+        def wait(buckets: Iterable[Bucket]) -> Any:
+            found = list(dict.fromkeys(buckets))
+
+            def hook(*_: Any) -> None:
+                for bucket in found:
+                    bucket.wait()
+
+            return hook
+
+        of_blocks = set()
+        for block in gpt.blocks:
+            of_blocks |= set(block.parameters())
+            block.register_forward_pre_hook(wait(self.bucket_of[p] for p in block.parameters()))
+        for embedding in (gpt.wte, *gpt.value_embeds.values()):
+            embedding.register_forward_pre_hook(wait(self.bucket_of[p] for p in embedding.parameters()))
+        of_blocks |= set(gpt.wte.parameters()) | set(gpt.value_embeds.parameters())
+        # The head is used by the losses, which begin with the model's own forward.
+        head = set(gpt.lm_head.parameters()) if gpt.lm_head is not None else set()
+        gpt.register_forward_pre_hook(wait(self.bucket_of[p] for p in set(gpt.parameters()) - of_blocks - head))
+        gpt.register_forward_hook(wait(self.bucket_of[p] for p in head))
+
+
+def param_groups(gpt: GPT, plan: TrainingPlan) -> list[dict[str, Any]]:
+    """The param groups of the optimizer: `plan.groups` with their parameters."""
+    members = group_parameters(gpt)
+    groups: list[dict[str, Any]] = []
+    for name, planned in plan.groups.items():
+        if parameters := members.pop(name, []):
+            groups.append(
+                dict(
+                    params=parameters,
+                    name=name,
+                    kind=planned.kind,
+                    base_lr=planned.lr,
+                    lr=planned.lr,
+                    betas=planned.betas,
+                    base_decay=planned.weight_decay,
+                    weight_decay=planned.weight_decay,
+                    momentum=0.0,
+                )  # fmt: skip
+            )
+    if members:
+        raise ValueError(f"no learning rate planned for {sorted(members)}")
+    return groups
 
 
 def group_parameters(gpt: GPT) -> dict[str, list[torch.nn.Parameter]]:
-    """Parameters by the group names of `TrainingPlan.groups`; matrices in the order in which backward reaches them."""
+    """Parameters by the group names of `TrainingPlan.groups`."""
     groups: dict[str, list[torch.nn.Parameter]] = defaultdict(list)
     for block in reversed(list(gpt.blocks)):
         for parameter in reversed(list(block.parameters())):
@@ -198,3 +228,30 @@ def group_parameters(gpt: GPT) -> dict[str, list[torch.nn.Parameter]]:
         groups["x0"].append(gpt.x0_scale)
         groups["smear"] += [*gpt.smear_gate.parameters(), gpt.smear_scale, gpt.backout_scale]
     return {name: parameters for name, parameters in groups.items() if parameters}
+
+
+def families(gpt: GPT) -> list[list[list[torch.nn.Parameter]]]:
+    """The blocks' matrices that can share a buffer: those of equal size. For each family, for each layer as backward
+    reaches it, that layer's parameters as backward reaches them."""
+    found: dict[tuple[int, int], list[list[torch.nn.Parameter]]] = defaultdict(list)
+    for block in reversed(list(gpt.blocks)):
+        layer = defaultdict(list)
+        for parameter in reversed(list(block.parameters())):
+            if not is_tiny(parameter):
+                rows, cols = parameter.shape[-2:]
+                layer[rows * cols, max(rows, cols)].append(parameter)
+        for size, parameters in layer.items():
+            found[size].append(parameters)
+    return list(found.values())
+
+
+def backward_order(gpt: GPT) -> list[torch.nn.Parameter]:
+    """All parameters, roughly as backward completes their gradients: head, blocks from the last to the first with their
+    value embeddings, then what all layers use, then positions and tokens."""
+    order = [*gpt.lm_head.parameters()] if gpt.lm_head is not None else []
+    for layer in reversed(range(len(gpt.blocks))):
+        order += reversed([p for p in gpt.blocks[layer].parameters() if not is_tiny(p)])
+        if str(layer) in gpt.value_embeds:
+            order += gpt.value_embeds[str(layer)].parameters()
+    rest = [p for p in reversed(list(gpt.parameters())) if p not in set(order)]
+    return order + sorted(rest, key=lambda p: not is_tiny(p))

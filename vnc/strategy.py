@@ -1,36 +1,91 @@
-"""DistMuonStrategy: where tensors live and how they move, as a Lightning strategy without DDP.
+"""DistMuonStrategy: processes that train together, as a Lightning strategy without DDP.
 
-It builds on Lightning's DDPStrategy for processes and rendezvous and wraps nothing: MuonAdamW owns the layout, this
-class answers for devices and checkpoints. `--trainer.strategy dist_muon` selects it.
+It builds on Lightning's DDPStrategy for devices, launching and rendezvous, and wraps nothing: MuonAdamW owns the layout
+and moves gradients and weights over the `wire` that this class sets up (docs/dist_muon.md tells what and when).
+`--trainer.strategy dist_muon --trainer.devices N` selects it; its options are `--dist_muon.*`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+import torch.distributed as dist
+from lightning.fabric.utilities.seed import reset_seed
+from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
+from lightning.pytorch.trainer.states import TrainerFn
 
 from vnc import checkpoint as files
 from vnc.errors import UserError
+from vnc.processes import Processes
+from vnc.wire import Wire
+
+GatherDtype = Literal["float32", "bfloat16"]
 
 
 class DistMuonStrategy(DDPStrategy):
-    """One process for each device; one process is served so far, and a larger number is refused in one line."""
+    """One process for each device; all train the same model on their share of every batch.
+
+    Args:
+        reduce_every_micro_batch: Sum gradients after each micro-batch and not only after a step's last one. Each
+            process then holds its share of the gradients alone, and sends more, by the number of micro-batches.
+        overlap: Start to sum gradients while backward goes on; false is for measuring what that saves.
+        gather_dtype: float32, or bfloat16: processes hold and exchange weights in bf16, and each the fp32 master of
+            what it owns alone. The same forward where products run in bf16; half the bytes.
+        timeout_seconds: Longest that a process may stand still before the run ends.
+        heartbeat_seconds: Longest silence of a process before it counts as dead.
+        process_group_backend: gloo or nccl; null takes what fits the device.
+    """
 
     strategy_name = "dist_muon"
 
-    def setup_environment(self) -> None:
-        processes = self.num_nodes * self.num_processes
-        if processes > 1:
-            raise UserError(f"dist_muon was asked for {processes} processes and serves one so far; "
-                            "set trainer.devices=1 and trainer.num_nodes=1")  # fmt: skip
-        super().setup_environment()
+    def __init__(
+        self,
+        reduce_every_micro_batch: bool = False,
+        overlap: bool = True,
+        gather_dtype: GatherDtype = "float32",
+        timeout_seconds: float = 1800.0,
+        heartbeat_seconds: float = 30.0,
+        process_group_backend: str | None = None,
+    ) -> None:
+        if timeout_seconds <= 0 or heartbeat_seconds <= 0:
+            raise UserError(f"dist_muon: timeout_seconds={timeout_seconds} and heartbeat_seconds={heartbeat_seconds} "
+                            "must be positive")  # fmt: skip
+        timeout = timedelta(seconds=timeout_seconds)
+        super().__init__(timeout=timeout, process_group_backend=process_group_backend)
+        self.reduce_every_micro_batch, self.overlap = reduce_every_micro_batch, overlap
+        self.gather_dtype = torch.bfloat16 if gather_dtype == "bfloat16" else torch.float32
+        self.timeout_seconds, self.heartbeat_seconds = timeout_seconds, heartbeat_seconds
+        self.wire = Wire()
+        self.processes = self.savers = Processes()
+        """Groups on the CPU: one for what the training loop does, one for checkpoints written beside it."""
 
-    def configure_ddp(self) -> None:
-        """No wrapper: gradients are reduced by the optimizer's buckets."""
+    def setup_distributed(self) -> None:
+        if self.num_nodes * self.num_processes == 1:
+            reset_seed()
+            self.set_world_ranks()
+            return
+        super().setup_distributed()
+        rank, world = self.global_rank, self.world_size
+        self.wire = Wire(rank, world)
+        self.processes, self.savers = (
+            Processes(rank, world, dist.new_group(backend="gloo", timeout=self._timeout)) for _ in range(2)
+        )
+
+    def setup(self, trainer: Trainer) -> None:
+        """No wrapper around the module: gradients are reduced by the optimizer's buckets. Nothing is broadcast: all
+        processes have made the same weights from the same seed or read them from the same checkpoint."""
+        assert self.accelerator is not None and self.model is not None
+        self.accelerator.setup(trainer)
+        self.model = self.precision_plugin.convert_module(self.model)
+        self.model_to_device()
+        if trainer.state.fn == TrainerFn.FITTING:
+            self.setup_optimizers(trainer)
+        self.setup_precision_plugin()
 
     # Checkpoints: Lightning hands over or takes one dict; on disk it is the directory of vnc/checkpoint.py.
 

@@ -14,9 +14,11 @@ import pytest
 import torch
 
 from vnc import checkpoint as files
+from vnc.buckets import Piece
 from vnc.depth import model_config
 from vnc.errors import UserError
 from vnc.gpt import GPT
+from vnc.tensor_files import load_tensors, save_tensors
 from vnc.tokenizer import Tokenizer
 
 
@@ -34,7 +36,7 @@ def write(folder: Path, tokenizer: Tokenizer, seed: int = 0, chat: bool = False)
     def fill(partial: Path) -> None:
         files.write_model_json(partial, gpt.config, chat)
         tokenizer.save(partial)
-        files.save_tensors(partial / "model", {name: p.data for name, p in gpt.named_parameters()})
+        save_tensors(partial / "model", {name: Piece.whole(p.data) for name, p in gpt.named_parameters()})
 
     files.publish(folder, fill)
     return gpt
@@ -136,13 +138,15 @@ PUBLISH_FOREVER = """
 import sys, torch
 from pathlib import Path
 from vnc import checkpoint as files
+from vnc.buckets import Piece
+from vnc.tensor_files import save_tensors
 folder = Path(sys.argv[1])
 step = len(list(folder.glob("step_*")))
 while True:
     step += 1
     def fill(partial):
         for part in range(3):
-            files.save_tensors(partial / str(part), {"x": torch.full((200, 200), float(step))})
+            save_tensors(partial / str(part), {"x": Piece.whole(torch.full((200, 200), float(step)))})
     files.publish(folder / f"step_{step:06d}", fill)
     files.point(folder / "last", folder / f"step_{step:06d}")
     if step == 1 or "ready" not in sys.argv:
@@ -163,5 +167,5 @@ def test_a_process_killed_at_any_moment_leaves_last_whole(tmp_path):
         step = float((tmp_path / "last").resolve().name.removeprefix("step_"))
         for part in range(3):
             found = {"x": torch.zeros(200, 200)}
-            files.load_tensors(tmp_path / "last" / str(part), found)
+            load_tensors(tmp_path / "last" / str(part), {"x": Piece.whole(found["x"])})
             assert torch.equal(found["x"], torch.full((200, 200), step))

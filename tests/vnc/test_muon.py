@@ -77,7 +77,7 @@ def test_renormalized_norm_is_that_of_a_semi_orthogonal_matrix():
 def test_variance_reduction_by_plain_loops(shape):
     torch.manual_seed(5)
     update, beta2 = torch.randn(1, *shape, dtype=torch.float64), 0.9
-    second = torch.rand(muon.variance_shape(1, *shape), dtype=torch.float64)
+    second = torch.rand(1, *muon.variance_shape(*shape), dtype=torch.float64)
     expected_second = second.clone()
     lines = update[0] if shape[0] >= shape[1] else update[0].T
     scaled = torch.empty_like(lines)

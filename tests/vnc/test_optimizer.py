@@ -6,8 +6,9 @@ import torch
 from vnc.depth import make_plan
 from vnc.gpt import GPT
 from vnc.muon import adamw_update, muon_update, variance_shape
-from vnc.optimizer import ADAM_EPS, MuonAdamW, group_parameters
+from vnc.optimizer import MuonAdamW, group_parameters
 from vnc.schedule import lr_multiplier
+from vnc.shards import ADAM_EPS
 
 
 @pytest.fixture(params=["modern", "gpt2"])
@@ -37,15 +38,25 @@ def test_matrices_go_to_muon_and_nothing_else(trained):
     assert named == {name for name, p in gpt.named_parameters() if name.startswith("blocks.") and p.dim() >= 2}
 
 
-def test_parameters_and_gradients_are_views_of_the_arenas(trained):
+def test_parameters_and_gradients_are_views_of_the_buckets(trained):
     _plan, gpt, optimizer = trained
     backward(gpt)
-    for arena in optimizer.arenas:
-        for parameter in arena.parameters:
-            assert parameter.data.untyped_storage().data_ptr() == arena.weights.untyped_storage().data_ptr()
-            assert parameter.grad.untyped_storage().data_ptr() == arena.gradients.untyped_storage().data_ptr()
-    last = optimizer.arenas[0].parameters[0]
-    assert last is gpt.blocks[-1].mlp.proj.weight  # the first gradient that backward completes
+    assert {p for bucket in optimizer.reducer.buckets for p in bucket.parameters} == set(gpt.parameters())
+    for bucket in optimizer.reducer.buckets:
+        for parameter in bucket.parameters:
+            assert parameter.data.untyped_storage().data_ptr() == bucket.weights.untyped_storage().data_ptr()
+            assert parameter.grad.untyped_storage().data_ptr() == bucket.owned_gradient.untyped_storage().data_ptr()
+
+
+def test_buckets_stand_in_the_order_in_which_backward_completes_them(trained):
+    _plan, gpt, optimizer = trained
+    names, seen = {p: name for name, p in gpt.named_parameters()}, []
+    for p in gpt.parameters():
+        p.register_post_accumulate_grad_hook(lambda p: seen.append(p))
+    backward(gpt)
+    position = {p: i for i, p in enumerate(seen)}
+    completed = [max(position[p] for p in bucket.parameters) for bucket in optimizer.reducer.buckets]
+    assert completed == sorted(completed), [[names[p] for p in b.parameters] for b in optimizer.reducer.buckets]
 
 
 def test_steps_equal_the_rules_applied_one_parameter_at_a_time(trained):
@@ -67,7 +78,7 @@ def test_steps_equal_the_rules_applied_one_parameter_at_a_time(trained):
                 else:
                     stacked = weights[name].view(-1, *p.shape[-2:])
                     first, second = state.setdefault(
-                        name, (torch.zeros_like(stacked), torch.zeros(variance_shape(*stacked.shape)))
+                        name, (torch.zeros_like(stacked), torch.zeros(len(stacked), *variance_shape(*p.shape[-2:])))
                     )
                     muon_update(stacked, p.grad.view(stacked.shape), first, second, lr=group["lr"],
                                 momentum_coefficient=group["momentum"], beta2=group["betas"][1],
@@ -82,7 +93,7 @@ def test_gradient_norm_counts_every_gradient(trained):
     _plan, gpt, optimizer = trained
     backward(gpt)
     expected = torch.sqrt(sum(p.grad.square().sum() for p in gpt.parameters()))
-    assert torch.allclose(optimizer.gradient_norm(), expected, rtol=1e-5)
+    assert torch.allclose(optimizer.owned_square().sqrt(), expected, rtol=1e-5)
 
 
 def test_zero_grad_keeps_the_buffers(trained):
@@ -113,13 +124,26 @@ def test_schedule_sets_every_group(trained):
         assert group["lr"] == plan.groups[group["name"]].lr * lr_multiplier(plan, 20)
 
 
-def test_named_state_are_live_views(trained):
-    _plan, gpt, optimizer = trained
-    state = optimizer.named_state(gpt)
-    assert set(state) >= {f"{name}.momentum" for name, p in gpt.named_parameters() if name.endswith("fc.weight")}
+def test_named_pieces_are_live_views_of_every_weight_and_its_state(trained):
+    plan, gpt, optimizer = trained
+    weights, state = optimizer.named_pieces(gpt)
+    assert {name: piece.shape for name, piece in weights.items()} == {
+        n: tuple(p.shape) for n, p in gpt.named_parameters()
+    }
+    assert {name.rpartition(".")[0] for name in state} == set(weights)
     backward(gpt)
-    optimizer.set_schedule(_plan, 0)
+    optimizer.set_schedule(plan, 0)
     optimizer.step()
-    assert state["wte.weight.exp_avg"].abs().max() > 0
+    assert state["wte.weight.exp_avg"].tensor.abs().max() > 0
     assert state["blocks.0.attn.qkv.momentum"].shape == gpt.blocks[0].attn.qkv.shape
-    assert state["blocks.0.mlp.proj.weight.momentum"].abs().max() > 0
+    assert state["blocks.0.mlp.proj.weight.momentum"].tensor.abs().max() > 0
+    for name, p in gpt.named_parameters():
+        assert torch.equal(weights[name].tensor, p)
+
+
+def test_clipping_scales_every_gradient(trained):
+    _plan, gpt, optimizer = trained
+    backward(gpt)
+    before = optimizer.owned_square()
+    optimizer.scale_gradients(torch.tensor(0.5))
+    assert torch.allclose(optimizer.owned_square(), before / 4)

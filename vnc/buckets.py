@@ -1,0 +1,167 @@
+"""Buckets: parameters that travel together, and where their weights and gradients lie.
+
+    weights    (world_size, part)   on every rank; each parameter is a view of it
+    gradient   (world_size, part)   fp32, while backward fills it; each `.grad` is a view of it
+    owned_*    (part,)              this rank's share: what the optimizer updates, and holds state for
+
+Reduce-scatter takes `gradient` to `owned_gradient`, the update writes `owned_weights`, all-gather fills `weights`. The
+gradient buffer is made when backward reaches its first parameter and let go when it has been reduced, so a rank holds
+whole gradients only on their way. With one process `gradient` is `owned_gradient` and stays.
+
+Where weights are gathered in bf16, `weights` is bf16 and `owned_weights` an fp32 master of the owner's alone;
+otherwise it is the owner's row of `weights`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from vnc.wire import Transfer, Wire
+
+TINY = 1_024  # parameters with fewer elements, and vectors, are not worth dealing out: every rank keeps them
+
+
+@dataclass(frozen=True)
+class Piece:
+    """This rank's part of a tensor that is called `shape` on disk: a block of it, beginning at `offsets`."""
+
+    shape: tuple[int, ...]
+    offsets: tuple[int, ...]
+    tensor: torch.Tensor
+
+    @classmethod
+    def whole(cls, tensor: torch.Tensor) -> Piece:
+        return cls(tuple(tensor.shape), (0,) * tensor.dim(), tensor)
+
+
+class Bucket:
+    """Parameters in one buffer that is dealt to the ranks in equal parts, in the order of the ranks."""
+
+    def __init__(
+        self,
+        parameters: list[torch.nn.Parameter],
+        weights: torch.Tensor,
+        owned_weights: torch.Tensor,
+        owned_gradient: torch.Tensor,
+        wire: Wire,
+    ) -> None:
+        """weights: (world_size, part), to be filled from `parameters` and then the place where they live;
+        owned_weights, owned_gradient: (part,) fp32."""
+        self.parameters, self.weights, self.wire = parameters, weights, wire
+        self.owned_weights, self.owned_gradient = owned_weights, owned_gradient
+        self.gradient: torch.Tensor | None = None
+        self.missing = 0  # parameters whose gradient has not come in this micro-batch
+        self.reductions = 0  # in this step
+        self._views: list[torch.Tensor] = []
+        self._reducing: tuple[Transfer, torch.Tensor] | None = None
+        self._gathering = Transfer()
+        device, dtype = weights.device, owned_weights.dtype
+        shares_memory = owned_weights.untyped_storage().data_ptr() == weights.untyped_storage().data_ptr()
+        full = weights if shares_memory else torch.zeros(weights.shape, dtype=dtype, device=device)
+        for parameter, view in zip(parameters, self._cut(full), strict=True):
+            view.copy_(parameter.data)
+        if not shares_memory:
+            weights.copy_(full)
+            owned_weights.copy_(full[wire.rank])
+        for parameter, view in zip(parameters, self._cut(weights), strict=True):
+            parameter.data = view
+            if view.dtype != torch.float32:
+                parameter.grad_dtype = torch.float32  # sums over micro-batches stay fp32
+        if wire.world_size == 1:
+            self.gradient = owned_gradient.view_as(weights)
+            self._attach()
+
+    # Gradients, in the order of events.
+
+    def open(self) -> None:
+        """Have a gradient buffer that gradients can be added to: of zeros if it is new."""
+        self.finish_reduce()  # of an earlier micro-batch
+        if self.gradient is None:
+            self.gradient = torch.zeros(self.weights.shape, dtype=torch.float32, device=self.weights.device)
+            self._attach()
+
+    def reduce(self) -> None:
+        """Start to sum the gradient over all ranks. A parameter that got none counts as zeros."""
+        self.open()
+        assert self.gradient is not None
+        for parameter, view in zip(self.parameters, self._views, strict=True):
+            if parameter.grad is not view:
+                raise RuntimeError("a gradient has left its buffer (was it set to None?): MuonAdamW would not see it")
+        # The first sum of a step goes to its place; later ones (reduce_every_micro_batch) are added to it.
+        in_place = self.reductions == 0 or self.wire.world_size == 1
+        part = self.owned_gradient if in_place else torch.empty_like(self.owned_gradient)
+        self._reducing = self.wire.reduce_scatter(part, self.gradient), part
+        self.reductions += 1
+
+    def finish_reduce(self) -> None:
+        """Wait for the sum, then let the whole gradient go."""
+        if self._reducing is None:
+            return
+        transfer, part = self._reducing
+        transfer.wait()
+        self._reducing = None
+        if self.wire.world_size > 1:
+            if part is not self.owned_gradient:
+                self.owned_gradient += part
+            self.close()
+
+    def close(self) -> None:
+        """Let the gradient buffer go."""
+        self.gradient, self._views = None, []
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def clear(self) -> None:
+        """Be ready for the next step: no gradient, or zeros."""
+        self.finish_reduce()
+        self.reductions = 0
+        if self.wire.world_size > 1:
+            self.close()
+        elif self.gradient is not None:
+            self.gradient.zero_()
+            self._attach()
+
+    # Weights.
+
+    def gather(self) -> None:
+        """Start to fetch what the other ranks have updated."""
+        mine = self.weights[self.wire.rank]
+        if mine.data_ptr() != self.owned_weights.data_ptr():
+            mine.copy_(self.owned_weights)
+        self._gathering = self.wire.all_gather(self.weights, mine)
+
+    def wait(self) -> None:
+        """The weights are whole when this returns."""
+        self._gathering.wait()
+
+    def _cut(self, buffer: torch.Tensor) -> list[torch.Tensor]:
+        """Views of `buffer`, one after the other, of the parameters' shapes."""
+        flat, views, start = buffer.view(-1), [], 0
+        for parameter in self.parameters:
+            views.append(flat[start : start + parameter.numel()].view(parameter.shape))
+            start += parameter.numel()
+        return views
+
+    def _attach(self) -> None:
+        assert self.gradient is not None
+        if not self._views:
+            self._views = self._cut(self.gradient)
+        for parameter, view in zip(self.parameters, self._views, strict=True):
+            parameter.grad = view
+
+
+class Replicated(Bucket):
+    """Small parameters that every rank keeps and updates alike: their gradients are summed in place."""
+
+    def __init__(self, parameters: list[torch.nn.Parameter], wire: Wire) -> None:
+        count = sum(parameter.numel() for parameter in parameters)
+        weights, gradient = (torch.zeros(1, count, dtype=torch.float32, device=parameters[0].device) for _ in range(2))
+        super().__init__(parameters, weights, weights[0], gradient[0], Wire())
+        self.everyone = wire
+
+    def reduce(self) -> None:
+        super().reduce()
+        assert self.gradient is not None
+        self._reducing = self.everyone.all_reduce(self.gradient), self.owned_gradient

@@ -1,0 +1,97 @@
+"""When gradients are summed over the ranks: bucket by bucket while backward goes on.
+
+Hooks on the parameters say when autograd is about to reach a bucket and when it has written a gradient. Buckets are
+launched in one fixed order, the same on every rank, however gradients come: collectives are matched by their order, so
+a rank that has no gradient for some parameter (or ran out of memory half way) must not launch another one first. What
+is left when backward has ended, `flush` launches.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+
+from vnc.buckets import Bucket, Replicated
+
+IN_FLIGHT = 2  # buckets on their way at a time where gradients are let go as backward goes on
+
+
+class GradientReducer:
+    """Launches the reductions of `buckets`, which stand in the order in which backward completes them."""
+
+    def __init__(self, buckets: Sequence[Bucket], every_micro_batch: bool = False, overlap: bool = True) -> None:
+        """every_micro_batch: reduce after each micro-batch and not only after the last (gradients stay sharded under
+        accumulation). overlap: launch while backward goes on; without, all after it."""
+        self.buckets, self.every_micro_batch, self.overlap = buckets, every_micro_batch, overlap
+        self.reducing = self.last = False
+        self.next = 0  # the first bucket that has not been launched in this micro-batch
+        self.launched_bytes = {"in backward": 0, "after it": 0}
+        self.peak_bytes = 0
+        """The most bytes of gradients held at once: owned shares and whole buckets on their way."""
+        self._in_flight: deque[Bucket] = deque()
+        for bucket in buckets:
+            for parameter in bucket.parameters:
+                parameter.register_hook(partial(self._before, bucket))  # type: ignore[no-untyped-call]
+                parameter.register_post_accumulate_grad_hook(partial(self._after, bucket))  # type: ignore[no-untyped-call]
+
+    def begin(self, last: bool) -> None:
+        """Before the backward of a micro-batch; `last`: no other follows in this step."""
+        self.last, self.reducing, self.next = last, last or self.every_micro_batch, 0
+        for bucket in self.buckets:
+            bucket.missing = len(bucket.parameters)
+
+    def flush(self) -> None:
+        """After backward: launch what it has not."""
+        if self.reducing:
+            while self.next < len(self.buckets):
+                self._launch("after it")
+        self.reducing = False
+
+    def finish(self) -> None:
+        """Wait until all sums are there."""
+        for bucket in self.buckets:
+            bucket.finish_reduce()
+        self._in_flight.clear()
+
+    def abandon(self, micro_batches_left: int) -> None:
+        """After an error in a backward: launch what the other ranks wait for, in this micro-batch and the
+        `micro_batches_left` after it; the sums are worthless."""
+        self.flush()
+        for left in range(micro_batches_left, 0, -1):
+            self.begin(last=left == 1)
+            self.flush()
+
+    def gradient_bytes(self) -> int:
+        """Bytes of gradients held now."""
+        buffers = [tensor for b in self.buckets for tensor in (b.owned_gradient, b.gradient) if tensor is not None]
+        return storage_bytes(buffers)
+
+    def _before(self, bucket: Bucket, _gradient: torch.Tensor) -> None:
+        bucket.open()
+        if bucket.missing == len(bucket.parameters):
+            self.peak_bytes = max(self.peak_bytes, self.gradient_bytes())
+
+    def _after(self, bucket: Bucket, _parameter: torch.Tensor) -> None:
+        bucket.missing -= 1
+        while self.reducing and self.overlap and self.next < len(self.buckets) and not self.buckets[self.next].missing:
+            self._launch("in backward")
+
+    def _launch(self, when: str) -> None:
+        bucket = self.buckets[self.next]
+        self.next += 1
+        if isinstance(bucket, Replicated) and not self.last:
+            return  # summed in place, so once a step
+        bucket.reduce()
+        self.launched_bytes[when] += bucket.weights.numel() * 4
+        self._in_flight.append(bucket)
+        if self.every_micro_batch and len(self._in_flight) > IN_FLIGHT:
+            self._in_flight.popleft().finish_reduce()
+
+
+def storage_bytes(tensors: Sequence[torch.Tensor]) -> int:
+    """Bytes of the storages behind `tensors`, each counted once."""
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+    return sum(storages.values())
