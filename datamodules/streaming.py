@@ -86,7 +86,7 @@ class StepBatches(IterableDataset[StepBatch]):
         world: int = 1,
     ) -> None:
         self._windows, self._seed, self._position = windows, seed, position
-        self._steps, self._shape = steps, (micro_batches, device_batch_size, windows.row_len)
+        self._steps, self._shape = steps, (device_batch_size, micro_batches, windows.row_len)
         self._rank, self._world = rank, world
 
     def __iter__(self) -> Iterator[StepBatch]:
@@ -102,7 +102,9 @@ class StepBatches(IterableDataset[StepBatch]):
             if step % workers != worker:
                 reader.skip(rows_per_step)
                 continue
-            rows = torch.from_numpy(reader.read(rows_per_step)).view(self._shape)
+            # Row i of a step is in its micro-batch i % (world * micro_batches), so the same rows are together in one
+            # whatever the number of ranks.
+            rows = torch.from_numpy(reader.read(rows_per_step)).view(self._shape).transpose(0, 1).contiguous()
             yield StepBatch(rows, cast(dict[str, Any], reader.position))
 
     def _batches_or_error(self, worker: int, workers: int) -> Iterator[StepBatch]:

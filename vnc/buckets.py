@@ -54,22 +54,25 @@ class Bucket:
         self.gradient: torch.Tensor | None = None
         self.missing = 0  # parameters whose gradient has not come in this micro-batch
         self.reductions = 0  # in this step
+        self._empty = True  # nothing has been added to owned_gradient in this step
         self._views: list[torch.Tensor] = []
         self._reducing: tuple[Transfer, torch.Tensor] | None = None
         self._gathering = Transfer()
         device, dtype = weights.device, owned_weights.dtype
         shares_memory = owned_weights.untyped_storage().data_ptr() == weights.untyped_storage().data_ptr()
         full = weights if shares_memory else torch.zeros(weights.shape, dtype=dtype, device=device)
-        for parameter, view in zip(parameters, self._cut(full), strict=True):
+        for parameter, view in zip(parameters, self.cut(full), strict=True):
             view.copy_(parameter.data)
         if not shares_memory:
             weights.copy_(full)
-            owned_weights.copy_(full[wire.rank])
-        for parameter, view in zip(parameters, self._cut(weights), strict=True):
+            owned_weights.copy_(full[wire.rank])  # never a Replicated: its weights are fp32
+        for parameter, view in zip(parameters, self.cut(weights), strict=True):
             parameter.data = view
             if view.dtype != torch.float32:
                 parameter.grad_dtype = torch.float32  # sums over micro-batches stay fp32
-        if wire.world_size == 1:
+        self.sharded = wire.world_size > 1
+        """Whether the whole gradient is more than the owned one, and comes and goes."""
+        if not self.sharded:
             self.gradient = owned_gradient.view_as(weights)
             self._attach()
 
@@ -82,30 +85,41 @@ class Bucket:
             self.gradient = torch.zeros(self.weights.shape, dtype=torch.float32, device=self.weights.device)
             self._attach()
 
-    def reduce(self) -> None:
-        """Start to sum the gradient over all ranks. A parameter that got none counts as zeros."""
+    def reduce(self, ordered: bool) -> None:
+        """Start to sum the gradient over all ranks and add that to the owned one. A parameter that got none counts as
+        zeros. ordered: add the ranks' parts one by one, in the order of the ranks."""
         self.open()
         assert self.gradient is not None
         for parameter, view in zip(self.parameters, self._views, strict=True):
             if parameter.grad is not view:
                 raise RuntimeError("a gradient has left its buffer (was it set to None?): MuonAdamW would not see it")
-        # The first sum of a step goes to its place; later ones (reduce_every_micro_batch) are added to it.
-        in_place = self.reductions == 0 or self.wire.world_size == 1
-        part = self.owned_gradient if in_place else torch.empty_like(self.owned_gradient)
-        self._reducing = self.wire.reduce_scatter(part, self.gradient), part
+        if self.sharded:
+            received, transfer = self._send(self.gradient, ordered)
+            self._reducing = transfer, received
         self.reductions += 1
+
+    def _send(self, gradient: torch.Tensor, ordered: bool) -> tuple[torch.Tensor, Transfer]:
+        """(what is to be added row by row, its transfer)."""
+        if ordered:
+            received = torch.empty_like(gradient)
+            return received, self.wire.exchange(received, gradient)
+        received = torch.empty_like(self.owned_gradient)
+        return received[None], self.wire.reduce_scatter(received, gradient)
 
     def finish_reduce(self) -> None:
         """Wait for the sum, then let the whole gradient go."""
         if self._reducing is None:
             return
-        transfer, part = self._reducing
+        transfer, received = self._reducing
         transfer.wait()
         self._reducing = None
-        if self.wire.world_size > 1:
-            if part is not self.owned_gradient:
+        for part in received:
+            if self._empty:
+                self.owned_gradient.copy_(part)
+                self._empty = False
+            else:
                 self.owned_gradient += part
-            self.close()
+        self.close()
 
     def close(self) -> None:
         """Let the gradient buffer go."""
@@ -116,8 +130,8 @@ class Bucket:
     def clear(self) -> None:
         """Be ready for the next step: no gradient, or zeros."""
         self.finish_reduce()
-        self.reductions = 0
-        if self.wire.world_size > 1:
+        self.reductions, self._empty = 0, True
+        if self.sharded:
             self.close()
         elif self.gradient is not None:
             self.gradient.zero_()
@@ -136,7 +150,7 @@ class Bucket:
         """The weights are whole when this returns."""
         self._gathering.wait()
 
-    def _cut(self, buffer: torch.Tensor) -> list[torch.Tensor]:
+    def cut(self, buffer: torch.Tensor) -> list[torch.Tensor]:
         """Views of `buffer`, one after the other, of the parameters' shapes."""
         flat, views, start = buffer.view(-1), [], 0
         for parameter in self.parameters:
@@ -147,21 +161,24 @@ class Bucket:
     def _attach(self) -> None:
         assert self.gradient is not None
         if not self._views:
-            self._views = self._cut(self.gradient)
+            self._views = self.cut(self.gradient)
         for parameter, view in zip(self.parameters, self._views, strict=True):
             parameter.grad = view
 
 
 class Replicated(Bucket):
-    """Small parameters that every rank keeps and updates alike: their gradients are summed in place."""
+    """Small parameters that every rank keeps and updates alike: its owned gradient is the whole sum."""
 
     def __init__(self, parameters: list[torch.nn.Parameter], wire: Wire) -> None:
         count = sum(parameter.numel() for parameter in parameters)
         weights, gradient = (torch.zeros(1, count, dtype=torch.float32, device=parameters[0].device) for _ in range(2))
-        super().__init__(parameters, weights, weights[0], gradient[0], Wire())
-        self.everyone = wire
+        super().__init__(parameters, weights, weights[0], gradient[0], wire)
 
-    def reduce(self) -> None:
-        super().reduce()
-        assert self.gradient is not None
-        self._reducing = self.everyone.all_reduce(self.gradient), self.owned_gradient
+    def _send(self, gradient: torch.Tensor, ordered: bool) -> tuple[torch.Tensor, Transfer]:
+        if ordered:
+            received = gradient.new_empty(self.wire.world_size, gradient.numel())
+            return received, self.wire.all_gather(received, gradient)
+        return gradient, self.wire.all_reduce(gradient)
+
+    def gather(self) -> None:
+        """Every rank has updated all of it."""

@@ -25,6 +25,7 @@ BATCH_EXPONENT = 0.383  # optimal batch grows as tokens^0.383 (arXiv 2505.13738)
 DEFAULT_RATIO = 12.0  # tokens for each scaling parameter
 CLASSIC_STEPS = 19_531  # 10B tokens in batches of 2^19
 MAX_DEVICE_BATCH_SIZE = 32  # rows of a micro-batch when the user names no number
+SAME_UP_TO_PROCESSES = 8  # numbers of processes that divide this get the same micro-batches by default
 
 
 @dataclass(frozen=True)
@@ -156,8 +157,8 @@ def make_plan(
     The number of steps comes from `num_steps`, else from `target_flops`, else from `param_data_ratio` tokens for each
     scaling parameter; with none of them given, the modern preset takes a ratio of 12 and the classic one 19,531 steps.
     `total_batch_tokens` overrides the batch rule and nothing else of the horizon. With `config` (a model that exists
-    already) the sizes are its own. `device_batch_size` None takes the largest number of rows up to 32 that divides the
-    batch. `lr_scale` multiplies the rates that follow the batch, `matrix_lr` sets Muon's own; either way the matrices'
+    already) the sizes are its own. `device_batch_size` None takes the largest number of rows up to 32 that divides an
+    eighth of the batch (or a process's share of it, where 8 does not divide it). `lr_scale` multiplies the rates that follow the batch, `matrix_lr` sets Muon's own; either way the matrices'
     decay changes inversely, so that its product with the rate stays.
     """
     sizes = dict(preset=preset, vocab_size=vocab_size, sequence_len=sequence_len, aspect_ratio=aspect_ratio,
@@ -269,7 +270,10 @@ def split_batch(
     mine = rows // world_size
     divisors = [n for n in range(1, mine + 1) if mine % n == 0]
     if device_batch_size is None:
-        device_batch_size = max(n for n in divisors if n <= MAX_DEVICE_BATCH_SIZE)
+        # Where the step's rows allow, the same micro-batches on 1, 2, 4 and 8 processes: then their sums agree exactly.
+        common = math.lcm(SAME_UP_TO_PROCESSES, world_size)
+        share = rows // common if rows % common == 0 else mine
+        device_batch_size = max(n for n in range(1, MAX_DEVICE_BATCH_SIZE + 1) if share % n == 0)
     device_batch_size = min(device_batch_size, mine)
     if mine % device_batch_size:
         raise UserError(

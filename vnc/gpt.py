@@ -17,7 +17,7 @@ where they are used. Shapes: B rows, T positions, C = n_embd, H heads, D = head_
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -61,6 +61,28 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
     """
     left, right = x.chunk(2, dim=-1)
     return torch.cat((left * cos - right * sin, right * cos + left * sin), dim=-1)
+
+
+class _Scale(torch.autograd.Function):
+    """scale * x for a scale of one number. Its gradient is a sum over all of x, taken position by position in fp32:
+    autograd's own would round in the compute dtype, in an order that depends on the number of threads."""
+
+    @staticmethod
+    def forward(ctx: Any, scale: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(scale, x)
+        return scale.view(()) * x
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        (gradient,), (scale, x) = gradients, ctx.saved_tensors
+        of_scale = (gradient * x).sum(-1, dtype=torch.float32).sum().view(scale.shape)
+        return of_scale, scale.view(()) * gradient
+
+
+def scaled(scale: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """scale * x in the dtype of x; scale: one number, fp32."""
+    product: torch.Tensor = _Scale.apply(scale, x)  # type: ignore[no-untyped-call]
+    return product
 
 
 class Attention(nn.Module):
@@ -236,14 +258,14 @@ class GPT(nn.Module):
         for layer, block in enumerate(self.blocks):
             value_embedding = None
             if config.extras:
-                x = self.residual_scale[layer] * x + self.x0_scale[layer] * x0
+                x = scaled(self.residual_scale[layer], x) + scaled(self.x0_scale[layer], x0)
                 if str(layer) in self.value_embeds:
                     value_embedding = self.value_embeds[str(layer)](inputs).to(x.dtype)
             x = block(x, value_embedding, rotary, None if cache is None else cache.layers[layer])
             if layer == config.n_layer // 2:
                 middle = x
         if config.extras:
-            x = x - self.backout_scale.to(x.dtype) * middle
+            x = x - scaled(self.backout_scale, middle)
         if cache is not None:
             cache.advance(T)
         return self.final_norm(x)  # type: ignore[no-any-return]

@@ -38,7 +38,8 @@ class VNCModule(lightning.LightningModule):
     param_data_ratio: Tokens for each scaling parameter; decides the horizon when both others are null.
     warmup_steps: Steps of linear learning-rate warm-up; the preset's own when null.
     total_batch_tokens: Tokens of one optimizer step over all processes; the recipe's own when null.
-    device_batch_size: Rows of one micro-batch on one process; the largest that fits the batch, up to 32, when null.
+    device_batch_size: Rows of one micro-batch on one process; when null the largest up to 32 with which 1
+        to 8 processes compute the same micro-batches.
     lr_scale: Factor on the learning rates; the matrices' decay is divided by it.
     matrix_lr: Muon's learning rate; the recipe's own, which shrinks with the batch, when null.
     z_loss: Weight of the squared log-partition added to the loss; 0 is off.
@@ -163,6 +164,7 @@ class VNCModule(lightning.LightningModule):
             self.plan,
             strategy.wire,
             reduce_every_micro_batch=strategy.reduce_every_micro_batch,
+            ordered=strategy.ordered,
             overlap=strategy.overlap,
             gather_dtype=strategy.gather_dtype,
         )
@@ -187,7 +189,7 @@ class VNCModule(lightning.LightningModule):
         optimizer.finish_gradients()
         sums = torch.stack([loss, optimizer.owned_square()])
         optimizer.wire.all_reduce(sums).wait()
-        loss, norm = sums[0], sums[1].sqrt()
+        loss, norm = sums[0].float(), sums[1].sqrt().float()
         if self.clip_norm is not None:
             optimizer.scale_gradients((self.clip_norm / (norm + 1e-6)).clamp(max=1.0))
         optimizer.set_schedule(self.plan, self.global_step)
@@ -198,12 +200,12 @@ class VNCModule(lightning.LightningModule):
 
     def _accumulate(self, rows: torch.Tensor) -> torch.Tensor:
         """Forward and backward of the step's micro-batches, (micro_batches, device_batch_size, sequence_len + 1).
-        Returns this process's share of the loss."""
+        Returns this process's share of the loss, fp64, so that the order of its parts does not show."""
         optimizer = self._optimizer
         inputs, targets = inputs_and_targets(rows)
         count = (targets != IGNORED).sum()
         counted = optimizer.wire.all_reduce(count)  # arrives while the first forward runs
-        loss = torch.zeros((), device=self.device)
+        loss = torch.zeros((), dtype=torch.float64, device=self.device)
         for i, (micro_inputs, micro_targets) in enumerate(zip(inputs, targets, strict=True)):
             summed = self.gpt.summed_loss(micro_inputs, micro_targets, self.z_loss)
             counted.wait()

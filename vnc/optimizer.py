@@ -41,12 +41,13 @@ class MuonAdamW(torch.optim.Optimizer):
         plan: TrainingPlan,
         wire: Wire | None = None,
         *,
-        reduce_every_micro_batch: bool = False,
+        reduce_every_micro_batch: bool = True,
+        ordered: bool = True,
         overlap: bool = True,
         gather_dtype: torch.dtype = torch.float32,
     ) -> None:
-        """wire: the processes that train together; None is this one alone. reduce_every_micro_batch, overlap: see
-        `GradientReducer`. gather_dtype: of the weights that every rank holds; the owners' are fp32 always."""
+        """wire: the processes that train together; None is this one alone. reduce_every_micro_batch, ordered, overlap:
+        see `GradientReducer`. gather_dtype: of the weights that every rank holds; the owners' are fp32 always."""
         super().__init__(param_groups(gpt, plan), defaults={})
         self.wire = wire if wire is not None else Wire()
         self.step_count = 0
@@ -65,7 +66,7 @@ class MuonAdamW(torch.optim.Optimizer):
         self.shards += [TinyShard(tiny, self.wire, gpt.compute_dtype)] if tiny else []
         self.bucket_of = {p: bucket for shard in self.shards for bucket in shard.buckets for p in bucket.parameters}
         last_first = dict.fromkeys(self.bucket_of[p] for p in reversed(backward_order(gpt)))
-        self.reducer = GradientReducer(list(reversed(last_first)), reduce_every_micro_batch, overlap)
+        self.reducer = GradientReducer(list(reversed(last_first)), reduce_every_micro_batch, ordered, overlap)
         if self.wire.world_size > 1:
             self._wait_where_used(gpt)
 
@@ -117,15 +118,17 @@ class MuonAdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def owned_square(self) -> torch.Tensor:
-        """This rank's share of the squared Euclidean norm of all gradients, an fp32 scalar: the sum over the ranks is
-        the whole. Replicated gradients count on rank 0."""
+        """This rank's share of the squared Euclidean norm of all gradients, an fp64 scalar: the sum over the ranks is
+        the whole. Replicated gradients count on rank 0.
+
+        Norms of whole matrices and rows in fp32, which do not depend on the number of ranks, summed in fp64."""
         parts = [
-            torch.linalg.vector_norm(bucket.owned_gradient)
+            torch.linalg.vector_norm(gradient, dim=-1).double().square().sum()
             for shard in self.shards
-            for bucket in shard.buckets
+            for gradient in shard.gradients()
             if not isinstance(shard, TinyShard) or self.wire.rank == 0
         ]
-        return torch.stack(parts).square().sum()
+        return torch.stack(parts).sum()
 
     @torch.no_grad()
     def scale_gradients(self, factor: torch.Tensor) -> None:

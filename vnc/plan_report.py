@@ -44,7 +44,8 @@ def plan(
         target_flops: Training FLOPs; decides the horizon when num_steps is null.
         param_data_ratio: Tokens for each scaling parameter; decides the horizon when both others are null.
         total_batch_tokens: Tokens of one optimizer step; the recipe's own when null.
-        device_batch_size: Rows of one micro-batch on one device; the largest that fits the batch, up to 32, when null.
+        device_batch_size: Rows of one micro-batch on one device; when null the largest up to 32 with which
+            1 to 8 devices compute the same micro-batches.
         devices: Devices that share each step.
         mfu: Share of a GPU's peak FLOP/s that training is taken to reach, for the times.
         json: Print JSON instead of a table.

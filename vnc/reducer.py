@@ -1,9 +1,14 @@
-"""When gradients are summed over the ranks: bucket by bucket while backward goes on.
+"""When gradients are summed over the ranks, and in which order: bucket by bucket while backward goes on.
 
 Hooks on the parameters say when autograd is about to reach a bucket and when it has written a gradient. Buckets are
 launched in one fixed order, the same on every rank, however gradients come: collectives are matched by their order, so
 a rank that has no gradient for some parameter (or ran out of memory half way) must not launch another one first. What
 is left when backward has ended, `flush` launches.
+
+Floating-point sums depend on their order, and AdamW makes a step of full size out of a gradient that is nothing but
+rounding. So that any number of processes trains to the same weights, the order is fixed: micro-batch a of a step is the
+same rows whoever computes it (datamodules/streaming.py), rank r of N computes a = r, r + N, ..., and gradients are
+added as a = 0, 1, 2, ...: after every micro-batch, rank by rank.
 """
 
 from __future__ import annotations
@@ -14,7 +19,7 @@ from functools import partial
 
 import torch
 
-from vnc.buckets import Bucket, Replicated
+from vnc.buckets import Bucket
 
 IN_FLIGHT = 2  # buckets on their way at a time where gradients are let go as backward goes on
 
@@ -22,11 +27,15 @@ IN_FLIGHT = 2  # buckets on their way at a time where gradients are let go as ba
 class GradientReducer:
     """Launches the reductions of `buckets`, which stand in the order in which backward completes them."""
 
-    def __init__(self, buckets: Sequence[Bucket], every_micro_batch: bool = False, overlap: bool = True) -> None:
+    def __init__(
+        self, buckets: Sequence[Bucket], every_micro_batch: bool = True, ordered: bool = True, overlap: bool = True
+    ) -> None:
         """every_micro_batch: reduce after each micro-batch and not only after the last (gradients stay sharded under
-        accumulation). overlap: launch while backward goes on; without, all after it."""
-        self.buckets, self.every_micro_batch, self.overlap = buckets, every_micro_batch, overlap
-        self.reducing = self.last = False
+        accumulation). ordered: add the ranks' gradients in the order of the ranks. overlap: launch while backward goes
+        on; without, all after it."""
+        self.buckets, self.every_micro_batch = buckets, every_micro_batch
+        self.ordered, self.overlap = ordered, overlap
+        self.reducing = False
         self.next = 0  # the first bucket that has not been launched in this micro-batch
         self.launched_bytes = {"in backward": 0, "after it": 0}
         self.peak_bytes = 0
@@ -39,7 +48,7 @@ class GradientReducer:
 
     def begin(self, last: bool) -> None:
         """Before the backward of a micro-batch; `last`: no other follows in this step."""
-        self.last, self.reducing, self.next = last, last or self.every_micro_batch, 0
+        self.reducing, self.next = last or self.every_micro_batch, 0
         for bucket in self.buckets:
             bucket.missing = len(bucket.parameters)
 
@@ -82,9 +91,7 @@ class GradientReducer:
     def _launch(self, when: str) -> None:
         bucket = self.buckets[self.next]
         self.next += 1
-        if isinstance(bucket, Replicated) and not self.last:
-            return  # summed in place, so once a step
-        bucket.reduce()
+        bucket.reduce(self.ordered)
         self.launched_bytes[when] += bucket.weights.numel() * 4
         self._in_flight.append(bucket)
         if self.every_micro_batch and len(self._in_flight) > IN_FLIGHT:

@@ -45,6 +45,10 @@ class Shard(Protocol):
         """The buffers of optimizer state."""
         ...
 
+    def gradients(self) -> list[torch.Tensor]:
+        """The owned gradients, (..., n): matrices or rows of n numbers each."""
+        ...
+
 
 class MatrixShard:
     """Matrices of equal size, by Muon."""
@@ -72,12 +76,12 @@ class MatrixShard:
         self.weights = weights[:, wire.rank].view(count, m, size) if gather_dtype == torch.float32 else self._zeros(
             count, m, size
         )  # fmt: skip
-        self.gradients, self.momentum = self._zeros(count, m, size), self._zeros(count, m, size)
+        self.gradient, self.momentum = self._zeros(count, m, size), self._zeros(count, m, size)
         self.second_moment = self._zeros(count, m, max(shapes[0]))
         self.buckets = [
             Bucket(
                 [p for layer in layers[b * per_bucket : (b + 1) * per_bucket] for p in layer],
-                weights[b], self.weights[b].view(-1), self.gradients[b].view(-1), wire,
+                weights[b], self.weights[b].view(-1), self.gradient[b].view(-1), wire,
             )
             for b in range(count)
         ]  # fmt: skip
@@ -88,7 +92,7 @@ class MatrixShard:
         group = self.group
         for (rows, cols), places in self.places.items():
             weights, gradient, momentum = (
-                matrices(buffer[:, places], rows, cols) for buffer in (self.weights, self.gradients, self.momentum)
+                matrices(buffer[:, places], rows, cols) for buffer in (self.weights, self.gradient, self.momentum)
             )
             second_moment = matrices(self.second_moment[:, places], *variance_shape(rows, cols))
             muon_update(
@@ -121,6 +125,9 @@ class MatrixShard:
 
     def state(self) -> list[torch.Tensor]:
         return [self.momentum, self.second_moment]
+
+    def gradients(self) -> list[torch.Tensor]:
+        return [self.gradient]
 
     def _zeros(self, *shape: int) -> torch.Tensor:
         return torch.zeros(shape, dtype=torch.float32, device=self.device)
@@ -161,6 +168,9 @@ class TableShard:
     def state(self) -> list[torch.Tensor]:
         return [self.exp_avg, self.exp_avg_sq]
 
+    def gradients(self) -> list[torch.Tensor]:
+        return [self.gradient]
+
 
 class TinyShard:
     """What is too small to deal out, each parameter by its group's rule, on every rank alike."""
@@ -172,6 +182,7 @@ class TinyShard:
         self.members, self.compute_dtype = members, compute_dtype
         self.bucket = Replicated([parameter for parameter, _ in members], wire)
         self.buckets = [self.bucket]
+        self.gradient = self.bucket.cut(self.bucket.owned_gradient)  # by parameter
         self.moments: list[dict[str, torch.Tensor]] = []
         for parameter, group in members:
             second = torch.zeros_like(parameter)
@@ -189,7 +200,7 @@ class TinyShard:
                 alike[id(group), parameter.shape].append(i)
             else:
                 moments = self.moments[i]
-                adamw(parameter.data, gradient_of(parameter), moments["exp_avg"], moments["exp_avg_sq"], group, step)
+                adamw(parameter.data, self.gradient[i], moments["exp_avg"], moments["exp_avg_sq"], group, step)
         for members in alike.values():
             self._muon(members)
 
@@ -198,7 +209,7 @@ class TinyShard:
         parameters = [self.members[i][0] for i in members]
         group = self.members[members[0]][1]
         weights = torch.stack([p.data for p in parameters])
-        gradient = torch.stack([gradient_of(p) for p in parameters])
+        gradient = torch.stack([self.gradient[i] for i in members])
         state = {name: torch.stack([self.moments[i][name] for i in members]) for name in self.moments[members[0]]}
         muon_update(
             weights, gradient, state["momentum"], state["second_moment"], lr=group["lr"],
@@ -217,6 +228,9 @@ class TinyShard:
 
     def state(self) -> list[torch.Tensor]:
         return [tensor for moments in self.moments for tensor in moments.values()]
+
+    def gradients(self) -> list[torch.Tensor]:
+        return [self.bucket.owned_gradient]
 
 
 def adamw(
@@ -246,11 +260,6 @@ def slots(parameter: torch.nn.Parameter) -> int:
 def matrices(buffer: torch.Tensor, rows: int, cols: int) -> torch.Tensor:
     """A view (..., rows, cols) of a buffer (..., rows * cols)."""
     return buffer.view(*buffer.shape[:-1], rows, cols)
-
-
-def gradient_of(parameter: torch.nn.Parameter) -> torch.Tensor:
-    assert parameter.grad is not None
-    return parameter.grad
 
 
 def progression(numbers: list[int]) -> slice:

@@ -31,8 +31,11 @@ class DistMuonStrategy(DDPStrategy):
     """One process for each device; all train the same model on their share of every batch.
 
     Args:
-        reduce_every_micro_batch: Sum gradients after each micro-batch and not only after a step's last one. Each
-            process then holds its share of the gradients alone, and sends more, by the number of micro-batches.
+        reduce_every_micro_batch: Sum gradients after each micro-batch: each process holds its share alone. False
+            sums them once a step: fewer bytes sent, all gradients held on every process meanwhile.
+        ordered: Add the processes' gradients in a fixed order. With reduce_every_micro_batch, any number of processes
+            then trains to the same weights. False leaves the order to the backend's reduce-scatter, which sends less
+            between several machines.
         overlap: Start to sum gradients while backward goes on; false is for measuring what that saves.
         gather_dtype: float32, or bfloat16: processes hold and exchange weights in bf16, and each the fp32 master of
             what it owns alone. The same forward where products run in bf16; half the bytes.
@@ -45,7 +48,8 @@ class DistMuonStrategy(DDPStrategy):
 
     def __init__(
         self,
-        reduce_every_micro_batch: bool = False,
+        reduce_every_micro_batch: bool = True,
+        ordered: bool = True,
         overlap: bool = True,
         gather_dtype: GatherDtype = "float32",
         timeout_seconds: float = 1800.0,
@@ -57,7 +61,7 @@ class DistMuonStrategy(DDPStrategy):
                             "must be positive")  # fmt: skip
         timeout = timedelta(seconds=timeout_seconds)
         super().__init__(timeout=timeout, process_group_backend=process_group_backend)
-        self.reduce_every_micro_batch, self.overlap = reduce_every_micro_batch, overlap
+        self.reduce_every_micro_batch, self.ordered, self.overlap = reduce_every_micro_batch, ordered, overlap
         self.gather_dtype = torch.bfloat16 if gather_dtype == "bfloat16" else torch.float32
         self.timeout_seconds, self.heartbeat_seconds = timeout_seconds, heartbeat_seconds
         self.wire = Wire()

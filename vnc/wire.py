@@ -1,11 +1,11 @@
-"""Wire: the three collectives that training uses, asynchronous, with their bytes counted.
+"""Wire: the collectives that training uses, asynchronous, with their bytes counted.
 
 A `Transfer` holds the tensors of its collective until it has been waited for: the backend reads and writes them in the
 meantime, and what Python lets go of, the allocator hands to someone else. With one process nothing is sent.
 
-What a rank sends, for N ranks and a buffer of S bytes, by the ring algorithms: reduce-scatter S (N-1)/N, all-gather
-S (N-1)/N, all-reduce 2 S (N-1)/N (Thakur et al., Int. J. HPC Applications 19(1), 2005). NCCL sends that; gloo's
-reduce-scatter is an all-reduce inside, twice as much (benchmarks/dist_muon.py measures it).
+What a rank sends, for N ranks and a buffer of S bytes: all-to-all, reduce-scatter and all-gather S (N-1)/N each,
+all-reduce 2 S (N-1)/N (Thakur et al., Int. J. HPC Applications 19(1), 2005). gloo's reduce-scatter is an all-reduce
+inside and sends twice as much (benchmarks/dist_muon.py measures it).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Wire:
     def __init__(self, rank: int = 0, world_size: int = 1, group: Any = None) -> None:
         self.rank, self.world_size, self.group = rank, world_size, group
         self.sent: Counter[str] = Counter()
-        """Bytes that this rank has had to send, by collective, as the ring algorithms count them."""
+        """Bytes that this rank has had to send, by collective."""
 
     def reduce_scatter(self, part: torch.Tensor, full: torch.Tensor) -> Transfer:
         """part = this rank's part of the sum of `full` over all ranks; full: (world_size, n), part: (n,)."""
@@ -49,6 +49,14 @@ class Wire:
         self._count("reduce_scatter", full)
         work = _reduce_scatter(part.view(-1), full.view(-1), group=self.group, async_op=True)
         return Transfer(work, part, full)
+
+    def exchange(self, received: torch.Tensor, full: torch.Tensor) -> Transfer:
+        """received[r] = what rank r has at full[rank]: a reduce-scatter but for the sum. Both (world_size, n)."""
+        if self.world_size == 1:
+            return Transfer()
+        self._count("exchange", full)
+        work = dist.all_to_all_single(received.view(-1), full.view(-1), group=self.group, async_op=True)
+        return Transfer(work, received, full)
 
     def all_gather(self, full: torch.Tensor, part: torch.Tensor) -> Transfer:
         """full[r] = rank r's `part`; `part` may be full[rank] itself. full: (world_size, n), part: (n,)."""
