@@ -36,6 +36,8 @@ def main() -> None:
     # Threads that wait for each other spin only briefly, then sleep (GNU OpenMP, read when torch loads): as fast as its
     # default on an idle machine, and several times as fast beside a busy neighbour (benchmarks/threads.py).
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    # When a process of a run dies, the others say which one in a line (vnc/watch.py); torch would add C++ stack traces.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     arguments = sys.argv[1:]
     try:
         run(arguments)

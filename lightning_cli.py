@@ -7,14 +7,17 @@ and Lightning; cli.py does so only when one of the three verbs is asked for.
 from __future__ import annotations
 
 import logging
+import sys
 import time
 import warnings
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning_utilities.core.rank_zero import rank_zero_only
 
 import datamodules  # noqa: F401  (makes --data FineWebEdu known by its short name)
 from callbacks import CheckpointWriter, Progress, RunRecord, Samples, StopGuard, TrainingMetrics
@@ -25,6 +28,7 @@ from vnc import checkpoint as files
 from vnc.errors import UserError
 from vnc.module import VNCModule
 from vnc.strategy import DistMuonStrategy
+from vnc.watch import RankFailure
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "strategy": DistMuonStrategy.strategy_name,
@@ -142,4 +146,12 @@ def main() -> None:
     warnings.formatwarning = one_line
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    VNCCLI()
+    try:
+        VNCCLI()
+    except RankFailure as failure:
+        print(f"error: {failure}", file=sys.stderr)
+        sys.exit(1)
+    except UserError:
+        if getattr(rank_zero_only, "rank", 0) and dist.is_initialized():
+            sys.exit(2)  # rank 0 has the same error, or has been told of this one
+        raise

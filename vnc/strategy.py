@@ -7,8 +7,13 @@ and moves gradients and weights over the `wire` that this class sets up (docs/di
 
 from __future__ import annotations
 
+import os
+import re
+import signal
+import sys
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,8 +26,13 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from vnc import checkpoint as files
 from vnc.errors import UserError
-from vnc.processes import Processes
+from vnc.launcher import Launcher, die_with_parent
+from vnc.processes import OtherRankError, Processes
+from vnc.watch import WAY_OUT, RankFailure, Watch
 from vnc.wire import Wire
+
+ENDING_SECONDS = 30.0  # for the children to end once the main process has
+ENDING_AFTER_FAILURE_SECONDS = 5.0  # less than the watch's grace, which would print the line once more
 
 GatherDtype = Literal["float32", "bfloat16"]
 
@@ -59,26 +69,97 @@ class DistMuonStrategy(DDPStrategy):
         if timeout_seconds <= 0 or heartbeat_seconds <= 0:
             raise UserError(f"dist_muon: timeout_seconds={timeout_seconds} and heartbeat_seconds={heartbeat_seconds} "
                             "must be positive")  # fmt: skip
-        timeout = timedelta(seconds=timeout_seconds)
+        # Longer than the watch's own, which names the rank at fault.
+        timeout = timedelta(seconds=timeout_seconds + heartbeat_seconds)
         super().__init__(timeout=timeout, process_group_backend=process_group_backend)
         self.reduce_every_micro_batch, self.ordered, self.overlap = reduce_every_micro_batch, ordered, overlap
         self.gather_dtype = torch.bfloat16 if gather_dtype == "bfloat16" else torch.float32
         self.timeout_seconds, self.heartbeat_seconds = timeout_seconds, heartbeat_seconds
+        self.watch: Watch | None = None
+        self.failure: str | None = None  # the line that names the rank at fault
         self.wire = Wire()
         self.processes = self.savers = Processes()
         """Groups on the CPU: one for what the training loop does, one for checkpoints written beside it."""
+
+    # Processes: begin together, end together.
+
+    def _configure_launcher(self) -> None:
+        assert self.cluster_environment is not None
+        self._launcher = Launcher(self.cluster_environment, self.num_processes, self.num_nodes)
 
     def setup_distributed(self) -> None:
         if self.num_nodes * self.num_processes == 1:
             reset_seed()
             self.set_world_ranks()
             return
+        parent = die_with_parent()
         super().setup_distributed()
         rank, world = self.global_rank, self.world_size
         self.wire = Wire(rank, world)
         self.processes, self.savers = (
             Processes(rank, world, dist.new_group(backend="gloo", timeout=self._timeout)) for _ in range(2)
         )
+        self.watch = Watch(
+            dist.distributed_c10d._get_default_store(),
+            rank,
+            world,
+            heartbeat_seconds=self.heartbeat_seconds,
+            timeout_seconds=self.timeout_seconds,
+        )
+        launcher = self._launcher
+        if isinstance(launcher, Launcher):
+            launcher.on_death = self.watch.note_death
+            self.watch.on_end = partial(launcher.end_children, 0)
+        if parent is not None:
+            self.watch.on_end = partial(self._end_launcher, parent)
+        self.watch.start()
+
+    def _end_launcher(self, process: int) -> None:
+        """A launcher that is frozen cannot end by itself, and whoever waits for it would wait for ever."""
+        assert self.watch is not None
+        if self.watch.blames(self.global_rank - self.local_rank) and os.getppid() == process:
+            os.kill(process, signal.SIGKILL)
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Find out which rank is at fault, and tell the others if it is this one."""
+        if self.watch is None or isinstance(exception, KeyboardInterrupt | SystemExit):
+            return
+        if not is_collective_failure(exception):
+            self.watch.report_failure(str(exception) or type(exception).__name__)
+        else:
+            self.failure = self.watch.verdict()
+            if self.failure is None:
+                self.watch.report_failure(str(exception))
+
+    def teardown(self) -> None:
+        super().teardown()
+        stopped = self.watch.stop() if self.watch is not None else None
+        seconds = ENDING_SECONDS if self.failure is None and stopped is None else ENDING_AFTER_FAILURE_SECONDS
+        endings = self._launcher.end_children(seconds) if isinstance(self._launcher, Launcher) else []
+        if self.failure is None and sys.exception() is None:
+            self.failure = stopped or (f"{'; '.join(endings)}; {WAY_OUT}" if endings else None)
+        if self.failure is not None:
+            # One line from one process is enough.
+            raise RankFailure(self.failure) if self.watch is None or self.watch.speaks() else SystemExit(1)
+
+    # Signs of life, at the same points of a step on every rank.
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        self.progress("forward and backward")
+        outputs = super().training_step(*args, **kwargs)
+        self.progress("between steps")
+        return outputs
+
+    def post_backward(self, closure_loss: torch.Tensor) -> None:
+        self.progress("after a backward")
+
+    def validation_step(self, *args: Any, **kwargs: Any) -> Any:
+        self.progress("validation")
+        return super().validation_step(*args, **kwargs)
+
+    def progress(self, phase: str) -> None:
+        if self.watch is not None and self.lightning_module is not None:
+            self.watch.progress(self.lightning_module.global_step, phase)
 
     def setup(self, trainer: Trainer) -> None:
         """No wrapper around the module: gradients are reduced by the optimizer's buckets. Nothing is broadcast: all
@@ -101,6 +182,7 @@ class DistMuonStrategy(DDPStrategy):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
         """Publish the directory `filepath`; `checkpoint` is what Trainer.save_checkpoint collected."""
+        self.progress("saving")
         module: Any = self.lightning_module
         module.write_checkpoint(Path(filepath), checkpoint)
 
@@ -120,6 +202,14 @@ class DistMuonStrategy(DDPStrategy):
 
     def remove_checkpoint(self, filepath: Any) -> None:
         raise UserError(f"{filepath}: checkpoints are removed by callbacks.CheckpointWriter, which knows which to keep")
+
+
+def is_collective_failure(exception: BaseException) -> bool:
+    """Whether another rank may be the cause: an error of torch.distributed, gloo, NCCL, or told by the other rank."""
+    if isinstance(exception, OtherRankError | dist.DistError):
+        return True
+    words = r"gloo|nccl|process ?group|connection (closed|reset|refused)|timed out waiting|broken pipe|socket"
+    return isinstance(exception, RuntimeError) and re.search(words, str(exception), re.IGNORECASE) is not None
 
 
 StrategyRegistry.register("dist_muon", DistMuonStrategy, description="sharded Muon + AdamW without DDP")
