@@ -35,6 +35,10 @@ class Piece:
     def whole(cls, tensor: torch.Tensor) -> Piece:
         return cls(tuple(tensor.shape), (0,) * tensor.dim(), tensor)
 
+    def copy(self) -> Piece:
+        """The same numbers in memory of their own, on the CPU."""
+        return Piece(self.shape, self.offsets, self.tensor.detach().to("cpu", copy=True))
+
 
 class Bucket:
     """Parameters in one buffer that is dealt to the ranks in equal parts, in the order of the ranks."""

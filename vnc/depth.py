@@ -154,12 +154,13 @@ def make_plan(
 ) -> TrainingPlan:
     """Sizes, horizon, batch and learning rates for `depth`.
 
-    The number of steps comes from `num_steps`, else from `target_flops`, else from `param_data_ratio` tokens for each
-    scaling parameter; with none of them given, the modern preset takes a ratio of 12 and the classic one 19,531 steps.
-    `total_batch_tokens` overrides the batch rule and nothing else of the horizon. With `config` (a model that exists
-    already) the sizes are its own. `device_batch_size` None takes the largest number of rows up to 32 that divides an
-    eighth of the batch (or a process's share of it, where 8 does not divide it). `lr_scale` multiplies the rates that follow the batch, `matrix_lr` sets Muon's own; either way the matrices'
-    decay changes inversely, so that its product with the rate stays.
+    The number of steps comes from `num_steps`, else from `target_flops`, else from `param_data_ratio` tokens for
+    each scaling parameter; with none of them given, the modern preset takes a ratio of 12 and the classic one
+    19,531 steps. `total_batch_tokens` overrides the batch rule and nothing else of the horizon. With `config` (a
+    model that exists already) the sizes are its own. `device_batch_size` None takes the largest number of rows up
+    to 32 that divides an eighth of the batch (or a process's share of it, where 8 does not divide it). `lr_scale`
+    multiplies the rates that follow the batch, `matrix_lr` sets Muon's own; either way the matrices' decay changes
+    inversely, so that its product with the rate stays.
     """
     sizes = dict(preset=preset, vocab_size=vocab_size, sequence_len=sequence_len, aspect_ratio=aspect_ratio,
                  head_dim=head_dim, window_pattern=window_pattern)  # fmt: skip

@@ -4,6 +4,8 @@ all micro-batches of the step, so `global_step`, schedules, checkpoints and resu
 from __future__ import annotations
 
 import platform
+import threading
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Literal
 
@@ -234,15 +236,22 @@ class VNCModule(lightning.LightningModule):
 
     # Checkpoints (called by the strategy).
 
-    def write_checkpoint(self, folder: Path, collected: dict[str, Any]) -> None:
-        """Publish `folder`; `collected` is Lightning's dict of callbacks' and datamodule's states."""
+    def write_checkpoint(self, folder: Path, collected: dict[str, Any], background: bool = False) -> Future[None]:
+        """Publish `folder`; `collected` is Lightning's dict of callbacks' and datamodule's states.
+
+        In the background, numbers are copied now and written while training goes on; the result is there, or raises,
+        when the directory is whole or has failed.
+        """
         strategy: Any = self.trainer.strategy
-        processes = getattr(strategy, "processes", Processes())
+        alone = Processes()
+        processes = getattr(strategy, "savers" if background else "processes", alone)
         datamodule = self._datamodule
         weights = {name: Piece.whole(p.data) for name, p in self.gpt.named_parameters()}
         state: dict[str, Piece] = {}
         if self.trainer.optimizers:
             weights, state = self._optimizer.named_pieces(self.gpt)
+        if background:
+            weights, state = ({name: piece.copy() for name, piece in part.items()} for part in (weights, state))
         trainer_state = {
             "global_step": self.global_step,
             "callbacks": collected.get("callbacks", {}),
@@ -264,7 +273,20 @@ class VNCModule(lightning.LightningModule):
             if state:
                 save_tensors(partial / files.OPTIMIZER_DIR, state, processes.group)
 
-        files.publish(folder, write, processes)
+        published: Future[None] = Future()
+
+        def publish() -> None:
+            try:
+                files.publish(folder, write, processes)
+                published.set_result(None)
+            except BaseException as error:
+                published.set_exception(error)
+
+        if background:
+            threading.Thread(target=publish, daemon=True, name="checkpoint").start()
+        else:
+            publish()
+        return published
 
     def read_checkpoint(self, folder: Path) -> dict[str, Any]:
         """The checkpoint as the dict Lightning expects; refuses one of other sizes or another vocabulary."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import torch
 import torch.distributed as dist
 
 Value = TypeVar("Value")
@@ -29,6 +30,14 @@ class Processes:
         values = [value]
         dist.broadcast_object_list(values, src=0, group=self.group)
         return values[0]
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set on any of them."""
+        if self.world_size == 1:
+            return flag
+        flags = torch.tensor(int(flag))
+        dist.all_reduce(flags, dist.ReduceOp.MAX, group=self.group)
+        return bool(flags)
 
     def together(self, act: Callable[[], None] | None) -> None:
         """Call `act` (None: nothing to do here) and wait for the others. What any of them raised is raised on all: its

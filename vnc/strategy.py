@@ -12,6 +12,7 @@ import re
 import signal
 import sys
 from collections.abc import Mapping
+from concurrent.futures import Future
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -55,6 +56,8 @@ class DistMuonStrategy(DDPStrategy):
     """
 
     strategy_name = "dist_muon"
+    saving: Future[None]
+    """Of the newest checkpoint."""
 
     def __init__(
         self,
@@ -181,10 +184,14 @@ class DistMuonStrategy(DDPStrategy):
         return {}  # likewise
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
-        """Publish the directory `filepath`; `checkpoint` is what Trainer.save_checkpoint collected."""
+        """Publish the directory `filepath`; `checkpoint` is what Trainer.save_checkpoint collected. With
+        storage_options={"background": True}, `saving` tells when it is there."""
         self.progress("saving")
         module: Any = self.lightning_module
-        module.write_checkpoint(Path(filepath), checkpoint)
+        background = bool(storage_options and storage_options.get("background"))
+        self.saving = module.write_checkpoint(Path(filepath), checkpoint, background)
+        if not background:
+            self.saving.result()
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         """What Lightning needs of a checkpoint directory; tensors are read later, straight into their places."""
