@@ -38,6 +38,29 @@ class Linear(nn.Linear):
         return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
 
 
+class _Lookup(torch.autograd.Function):
+    """table[ids], with the gradient of the table summed in fp32 even where the table is bf16."""
+
+    @staticmethod
+    def forward(ctx: Any, table: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(ids)
+        ctx.rows = table.size(0)
+        return F.embedding(ids, table)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (ids,) = ctx.saved_tensors
+        return torch.ops.aten.embedding_dense_backward(gradients[0].float(), ids, ctx.rows, -1, False), None
+
+
+class Embedding(nn.Embedding):
+    """Rows of a table by token id."""
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = _Lookup.apply(self.weight, ids)  # type: ignore[no-untyped-call]
+        return found
+
+
 class Norm(nn.Module):
     """RMSNorm without weights, or LayerNorm with weight and bias; statistics in fp32 (torch's kernels see to it)."""
 
@@ -165,11 +188,11 @@ class GPT(nn.Module):
         super().__init__()
         self.config, self.compute_dtype = config, compute_dtype
         rows, width, layers = config.padded_vocab_size, config.n_embd, config.n_layer
-        self.wte = nn.Embedding(rows, width)
-        self.wpe = nn.Embedding(config.sequence_len, width) if config.positions == "learned" else None
+        self.wte = Embedding(rows, width)
+        self.wpe = Embedding(config.sequence_len, width) if config.positions == "learned" else None
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(layers))
         self.value_embeds = nn.ModuleDict(
-            {str(layer): nn.Embedding(rows, width) for layer in range(layers) if config.has_value_embedding(layer)}
+            {str(layer): Embedding(rows, width) for layer in range(layers) if config.has_value_embedding(layer)}
         )
         self.final_norm = Norm(config)
         self.lm_head = None if config.tied_head else Linear(width, rows, bias=False)
