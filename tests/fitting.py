@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import cli
+from vnc.tensor_files import read_tensors
 
 SMALL = [
     "--data", "TinyWorld", "--data.vocab_size", "512", "--data.val_tokens", "512", "--model.depth", "2",
@@ -31,14 +32,11 @@ def vnc(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 
 
 def tensors(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """Every weight and every number of optimizer state of a checkpoint."""
-    from safetensors.torch import load_file
-
+    """Every weight and every number of optimizer state of a checkpoint, whichever processes wrote it."""
     return {
         f"{part}.{name}": tensor
         for part in ("model", "optimizer")
-        for shard in (checkpoint / part).glob("*.safetensors")
-        for name, tensor in load_file(shard).items()
+        for name, tensor in read_tensors(checkpoint / part).items()
     }
 
 

@@ -131,6 +131,13 @@ class Bucket:
         for parameter in self.parameters:
             parameter.grad = None
 
+    def gradient_buffers(self) -> list[torch.Tensor]:
+        """What is held of gradients now: the owned part, the whole one, and what is being received."""
+        held = [self.owned_gradient]
+        if self.gradient is not None:
+            held.append(self.gradient)
+        return held if self._reducing is None else [*held, self._reducing[1]]
+
     def clear(self) -> None:
         """Be ready for the next step: no gradient, or zeros."""
         self.finish_reduce()

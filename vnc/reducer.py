@@ -39,7 +39,7 @@ class GradientReducer:
         self.next = 0  # the first bucket that has not been launched in this micro-batch
         self.launched_bytes = {"in backward": 0, "after it": 0}
         self.peak_bytes = 0
-        """The most bytes of gradients held at once: owned shares and whole buckets on their way."""
+        """The most bytes of gradients held at once, seen at the start of each reduction."""
         self._in_flight: deque[Bucket] = deque()
         for bucket in buckets:
             for parameter in bucket.parameters:
@@ -75,13 +75,10 @@ class GradientReducer:
 
     def gradient_bytes(self) -> int:
         """Bytes of gradients held now."""
-        buffers = [tensor for b in self.buckets for tensor in (b.owned_gradient, b.gradient) if tensor is not None]
-        return storage_bytes(buffers)
+        return storage_bytes([tensor for bucket in self.buckets for tensor in bucket.gradient_buffers()])
 
     def _before(self, bucket: Bucket, _gradient: torch.Tensor) -> None:
         bucket.open()
-        if bucket.missing == len(bucket.parameters):
-            self.peak_bytes = max(self.peak_bytes, self.gradient_bytes())
 
     def _after(self, bucket: Bucket, _parameter: torch.Tensor) -> None:
         bucket.missing -= 1
@@ -92,6 +89,7 @@ class GradientReducer:
         bucket = self.buckets[self.next]
         self.next += 1
         bucket.reduce(self.ordered)
+        self.peak_bytes = max(self.peak_bytes, self.gradient_bytes())
         self.launched_bytes[when] += bucket.weights.numel() * 4
         self._in_flight.append(bucket)
         if self.every_micro_batch and len(self._in_flight) > IN_FLIGHT:

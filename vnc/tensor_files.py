@@ -63,19 +63,30 @@ def load_tensors(folder: Path, into: Mapping[str, Piece]) -> None:
 
     Every name must be there with the same shape; UserError names the first that is not, or the damaged file.
     """
+    found = {name: tuple(entry.size) for name, entry in entries(folder).items()}
+    compare_shapes(folder, found, {name: piece.shape for name, piece in into.items()})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*assuming the intent is to load in a single process.*")
+        planner = _PieceLoader(flatten_state_dict=False, flatten_sharded_tensors=False)
+        load(dict(into), storage_reader=HuggingFaceStorageReader(str(folder)), planner=planner, no_dist=True)
+
+
+def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """All tensors in `folder`, whole, on the CPU."""
+    found = {name: torch.empty(entry.size, dtype=entry.properties.dtype) for name, entry in entries(folder).items()}
+    load_tensors(folder, {name: Piece.whole(tensor) for name, tensor in found.items()})
+    return found
+
+
+def entries(folder: Path) -> dict[str, TensorStorageMetadata]:
+    """Sizes and dtypes of the tensors in `folder`; UserError when there are none or a file is damaged."""
     shards = sorted(folder.glob("*.safetensors"))
     if not shards:
         raise UserError(f"{folder} has no *.safetensors files; use another checkpoint")
     for shard in shards:
         check_shard(shard)
-    reader = HuggingFaceStorageReader(str(folder))
-    entries = reader.read_metadata().state_dict_metadata
-    found = {name: tuple(entry.size) for name, entry in entries.items() if isinstance(entry, TensorStorageMetadata)}
-    compare_shapes(folder, found, {name: piece.shape for name, piece in into.items()})
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*assuming the intent is to load in a single process.*")
-        planner = _PieceLoader(flatten_state_dict=False, flatten_sharded_tensors=False)
-        load(dict(into), storage_reader=reader, planner=planner, no_dist=True)
+    described = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
+    return {name: entry for name, entry in described.items() if isinstance(entry, TensorStorageMetadata)}
 
 
 def check_shard(path: Path) -> None:
