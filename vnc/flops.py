@@ -85,11 +85,16 @@ LOSS_CHUNK_TOKENS = 2_048
 """Tokens whose logits are in memory at once (vnc/loss.py)."""
 
 
+TRAVELLING_BUCKETS = 8
+"""Three buckets of gradients being reduced, each sent and received, and two that backward is filling (vnc/reducer.py)."""
+
+
 def estimate_memory(
     config: GPTConfig, device_batch_size: int, world_size: int, activation_bytes: int = 2
 ) -> MemoryEstimate:
-    """Bytes on each device: fp32 weights and gradients in full, optimizer state divided by `world_size`, activations of
-    one micro-batch of `device_batch_size` rows kept for backward in numbers of `activation_bytes` bytes.
+    """Bytes on each device: fp32 weights in full, gradients and optimizer state divided by `world_size` (with buckets
+    of gradients on their way, docs/dist_muon.md), activations of one micro-batch of `device_batch_size` rows kept for
+    backward in numbers of `activation_bytes` bytes.
 
     A layer keeps about 26 widths for each token (modern preset) or 23 (classic), measured as the storages that compiled
     blocks save for backward on a CPU; eager modern blocks keep 31. The loss keeps the logits of one chunk in fp32,
@@ -101,9 +106,13 @@ def estimate_memory(
     tokens = device_batch_size * config.sequence_len
     kept = config.n_layer * (26 if config.extras else 23) * config.n_embd * activation_bytes * tokens
     logits = 2 * 4 * min(tokens, LOSS_CHUNK_TOKENS) * config.padded_vocab_size
+    travelling = 0
+    if world_size > 1:
+        bucket = max(config.padded_vocab_size * config.n_embd, max(1, world_size // 2) * 8 * config.n_embd**2)
+        travelling = min(counts.total, TRAVELLING_BUCKETS * bucket)
     return MemoryEstimate(
         weights=4 * counts.total,
-        gradients=4 * counts.total,
+        gradients=4 * (counts.total // world_size + travelling),
         optimizer_state=(4 * matrices + 8 * others) // world_size,
         activations=kept + logits,
     )
