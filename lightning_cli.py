@@ -7,20 +7,23 @@ and Lightning; cli.py does so only when one of the three verbs is asked for.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch.distributed as dist
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 import datamodules  # noqa: F401  (makes --data FineWebEdu known by its short name)
-from callbacks import CheckpointWriter, Progress, RunRecord, Samples, StopGuard, TrainingMetrics
+from callbacks import CheckpointWriter, Preemption, Progress, RunRecord, Samples, StopGuard, TrainingMetrics
 from callbacks.metrics import ClockRestart
 from datamodules.base import RowDataModule
 from one_line_errors import OneLineErrors
@@ -43,6 +46,8 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     "enable_checkpointing": False,  # callbacks.CheckpointWriter instead
     "use_distributed_sampler": False,  # lanes deal the rows
 }
+REFUSAL_SECONDS = 5.0  # for the first process to say what is wrong
+RUN_NAME = "VNC_RUN_NAME"  # in the environment of the processes that the first one starts
 
 
 class Parser(OneLineErrors, LightningArgumentParser):
@@ -94,17 +99,20 @@ class VNCCLI(LightningCLI):
         if self.subcommand != "fit":
             self.save_config_callback = None
             return
-        settings.name = settings.name or time.strftime("run_%Y%m%d_%H%M%S")
+        settings.name = settings.name or run_name(settings.trainer.num_nodes)
         self.run_dir = Path(settings.runs_dir) / settings.name
         last = self.run_dir / "checkpoints" / "last"
-        if settings.resume and settings.ckpt_path is None and (last / files.MODEL_JSON).is_file():
+        # SLURM has put the job back into the queue: it goes on, with the very command that started it.
+        restarted = SLURMEnvironment.detect() and int(os.environ.get("SLURM_RESTART_COUNT", 0)) > 0
+        resume = settings.resume or restarted
+        if resume and (settings.ckpt_path is None or restarted) and (last / files.MODEL_JSON).is_file():
             settings.ckpt_path = str(last)
-        if settings.resume and settings.ckpt_path == str(last) and finished(last):
-            print(f"{self.run_dir} is finished; choose another --name to train again")
+        if resume and settings.ckpt_path == str(last) and finished(last):
+            if first_process():
+                print(f"{self.run_dir} is finished; choose another --name to train again")
             raise SystemExit(0)
-        if settings.ckpt_path is None and (self.run_dir / "checkpoints").exists():
-            raise UserError(f"{self.run_dir} holds a run already; choose another --name, or go on with it by "
-                            "--resume true")  # fmt: skip
+        if not resume and settings.ckpt_path is None and (self.run_dir / "checkpoints").exists():
+            refuse(f"{self.run_dir} holds a run already; choose another --name, or go on with it by --resume true")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer, with callbacks in the order in which a step must see them."""
@@ -116,9 +124,9 @@ class VNCCLI(LightningCLI):
             checkpoint.folder = self.run_dir / "checkpoints"
             metrics = TrainingMetrics()
             # The guard refuses a broken step; the record notes the step, in memory; then its weights are saved, before
-            # anything that may fail is tried.
-            first = [settings["guard"], metrics, RunRecord(self.run_dir), checkpoint, Progress(), settings["samples"]]
-            own = [*first, *own, ClockRestart(metrics)]
+            # anything that may fail is tried, and the run ends there if it was asked to.
+            first = [settings["guard"], metrics, RunRecord(self.run_dir), checkpoint, Preemption(checkpoint)]
+            own = [*first, Progress(), settings["samples"], *own, ClockRestart(metrics)]
             if config["logger"] in (None, True):
                 config["logger"] = TensorBoardLogger(self.run_dir.parent, name=self.run_dir.name, version="")
         elif config["logger"] in (None, True):
@@ -126,6 +134,30 @@ class VNCCLI(LightningCLI):
         if config["strategy"] == DistMuonStrategy.strategy_name:
             config["strategy"] = settings[DistMuonStrategy.strategy_name]
         return self._instantiate_trainer(config | {"callbacks": own}, [])
+
+
+def run_name(num_nodes: int) -> str:
+    """The name of a run that was given none, the same in all its processes."""
+    if SLURMEnvironment.detect():
+        return f"slurm_{os.environ['SLURM_JOB_ID']}"
+    if TorchElasticEnvironment.detect() or num_nodes > 1:
+        refuse("give the run a --name: processes that torchrun starts, or other machines, cannot agree on a time stamp")
+    if int(os.environ.get("LOCAL_RANK", 0)) == 0:
+        os.environ[RUN_NAME] = time.strftime("run_%Y%m%d_%H%M%S")  # for the processes that this one starts
+    return os.environ[RUN_NAME]
+
+
+def first_process() -> bool:
+    """Whether this process is the one to speak, as far as its environment tells before the trainer exists."""
+    return not getattr(rank_zero_only, "rank", 0)
+
+
+def refuse(message: str) -> NoReturn:
+    """UserError; where several processes find the same fault, only the first of them says it."""
+    if first_process():
+        raise UserError(message)
+    time.sleep(REFUSAL_SECONDS)  # torchrun and SLURM end all processes with the first that ends
+    raise SystemExit(2)
 
 
 def finished(checkpoint: Path) -> bool:

@@ -2,9 +2,10 @@
 
 from callbacks.checkpoint_writer import CheckpointWriter
 from callbacks.metrics import TrainingMetrics
+from callbacks.preemption import Preemption
 from callbacks.progress import Progress
 from callbacks.run_record import RunRecord
 from callbacks.samples import Samples
 from callbacks.stop_guard import StopGuard
 
-__all__ = ["CheckpointWriter", "Progress", "RunRecord", "Samples", "StopGuard", "TrainingMetrics"]
+__all__ = ["CheckpointWriter", "Preemption", "Progress", "RunRecord", "Samples", "StopGuard", "TrainingMetrics"]

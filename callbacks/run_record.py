@@ -19,6 +19,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 import vnc
+from callbacks.preemption import Preempted
 from vnc.depth import TrainingPlan
 from vnc.flops import count_parameters
 
@@ -92,7 +93,7 @@ class RunRecord(Callback):
         self._note({"step": done - 1} | metrics)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        if self.unwritten:
+        if self.unwritten and trainer.is_global_zero:  # a resumed checkpoint gives its rows to every rank
             self._write()
 
     def _note(self, row: dict[str, Any]) -> None:
@@ -116,7 +117,7 @@ class RunRecord(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         if self.record:
-            interrupted = isinstance(exception, KeyboardInterrupt)
+            interrupted = isinstance(exception, KeyboardInterrupt | Preempted)
             self._finish(trainer, "interrupted" if interrupted else "failed", str(exception))
 
     def _finish(self, trainer: Trainer, status: str, reason: str | None = None) -> None:

@@ -3,15 +3,19 @@ all micro-batches of the step, so `global_step`, schedules, checkpoints and resu
 
 from __future__ import annotations
 
+import math
 import platform
 import threading
+import warnings
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning
 import torch
+from lightning.pytorch.cli import SaveConfigCallback
 
+from vnc import batch_size
 from vnc import checkpoint as files
 from vnc.bits_per_byte import BitsPerByte
 from vnc.buckets import Piece
@@ -21,10 +25,11 @@ from vnc.errors import UserError
 from vnc.gpt import GPT
 from vnc.hardware import peak_flops
 from vnc.optimizer import MuonAdamW
-from vnc.precision import choose_compute_dtype
+from vnc.precision import DTYPES, choose_compute_dtype
 from vnc.processes import Processes
 from vnc.rows import IGNORED, StepBatch, inputs_and_targets
 from vnc.tensor_files import load_tensors, save_tensors
+from vnc.wire import Transfer
 
 
 class VNCModule(lightning.LightningModule):
@@ -41,7 +46,7 @@ class VNCModule(lightning.LightningModule):
     warmup_steps: Steps of linear learning-rate warm-up; the preset's own when null.
     total_batch_tokens: Tokens of one optimizer step over all processes; the recipe's own when null.
     device_batch_size: Rows of one micro-batch on one process; when null the largest up to 32 with which 1
-        to 8 processes compute the same micro-batches.
+        to 8 processes compute the same micro-batches, and when auto the largest that fits, by trial.
     lr_scale: Factor on the learning rates; the matrices' decay is divided by it.
     matrix_lr: Muon's learning rate; the recipe's own, which shrinks with the batch, when null.
     z_loss: Weight of the squared log-partition added to the loss; 0 is off.
@@ -69,7 +74,7 @@ class VNCModule(lightning.LightningModule):
         param_data_ratio: float | None = None,
         warmup_steps: int | None = None,
         total_batch_tokens: int | None = None,
-        device_batch_size: int | None = None,
+        device_batch_size: int | Literal["auto"] | None = None,
         lr_scale: float = 1.0,
         matrix_lr: float | None = None,
         z_loss: float = 0.0,
@@ -119,16 +124,58 @@ class VNCModule(lightning.LightningModule):
             self._check_vocabulary(folder)
             plan = TrainingPlan.from_dict(files.read_json(folder / "plan.json"), str(folder / "plan.json"))
             self.plan_arguments |= dict(preset=plan.preset, depth=plan.depth)
+        by_trial = self.plan_arguments["device_batch_size"] == "auto"
         self.plan = make_plan(
-            **self.plan_arguments,
+            **(self.plan_arguments | (dict(device_batch_size=None) if by_trial else {})),
             config=config,
             vocab_size=tokenizer.vocab_size,
             world_size=self.trainer.world_size,
         )
+        if by_trial and stage == "fit":
+            self._find_batch_size()
         limit = self.trainer.max_steps  # the user's own early end; schedules follow the plan all the same
         self.last_step = self.plan.num_steps if limit < 0 else min(limit, self.plan.num_steps)
         self.trainer.fit_loop.epoch_loop.max_steps = self.last_step
         self.val_bits = BitsPerByte(torch.from_numpy(tokenizer.token_bytes))
+
+    def _find_batch_size(self) -> None:
+        """Replace the plan's device_batch_size by that of the checkpoint that the run goes on from, or by the largest
+        that fits. Rank 0 tries, all take its answer."""
+        resumed = resumed_plan(self.trainer)
+        if resumed is not None and all(getattr(resumed, key) == getattr(self.plan, key)
+                                       for key in ("world_size", "rows_per_step", "config")):  # fmt: skip
+            self.plan = batch_size.with_rows(self.plan, resumed.device_batch_size)
+            self.notes.append(f"device_batch_size {resumed.device_batch_size}: the checkpoint's")
+            return
+        strategy: Any = self.trainer.strategy
+        processes = self._processes
+        answer: tuple[batch_size.Trial, str] | str = ""
+        if processes.rank == 0:
+            device = strategy.root_device
+            names = {dtype: name for name, dtype in DTYPES.items()}
+            options = {key: getattr(strategy, key) for key in ("reduce_every_micro_batch", "ordered", "overlap")
+                       if hasattr(strategy, key)}  # fmt: skip
+            # Processes on CPUs of one machine share its memory.
+            memory = batch_size.available_memory() // getattr(strategy, "num_processes", 1)
+            request = batch_size.Request(
+                self.plan.to_dict(),
+                batch_size.candidates(self.plan, device),
+                str(device),
+                names[choose_compute_dtype(self.compute_dtype_setting, device)[0]],
+                names[getattr(strategy, "gather_dtype", torch.float32)],
+                memory=memory if device.type == "cpu" else None,
+                **options,
+            )
+            seconds = min(batch_size.TRIAL_SECONDS, 0.8 * getattr(strategy, "timeout_seconds", math.inf))
+            try:
+                answer = batch_size.largest_that_fits(request, seconds)
+            except UserError as error:
+                answer = str(error)
+        answer = processes.agree(answer)
+        if isinstance(answer, str):
+            raise UserError(answer)
+        self.plan = batch_size.with_rows(self.plan, answer[0].device_batch_size)
+        self.notes.append(answer[1])
 
     def configure_model(self) -> None:
         """Allocate and fill the model on its device."""
@@ -185,9 +232,17 @@ class VNCModule(lightning.LightningModule):
 
     def training_step(self, batch: StepBatch, batch_idx: int) -> dict[str, torch.Tensor]:
         """All micro-batches forward and backward, then one update. Returns loss (mean nats for each target of the step,
-        over all processes) and gradient_norm (before clipping), fp32 scalars, the same on every process."""
+        over all processes) and gradient_norm (before clipping), fp32 scalars, the same on every process.
+
+        If the device of any process runs out of memory in one of the first steps, all of them do the step again with
+        smaller micro-batches, and keep to these."""
         optimizer = self._optimizer
-        loss = self._accumulate(batch.rows)
+        while (loss := self._accumulate(batch.rows)) is None:
+            before, self.plan = self.plan, batch_size.with_fewer_rows(self.plan)
+            if optimizer.wire.rank == 0:
+                warnings.warn(f"out of memory with device_batch_size={before.device_batch_size}: going on with "
+                              f"{self.plan.device_batch_size} ({self.plan.micro_batches} micro-batches instead of "
+                              f"{before.micro_batches}; the batch stays the same)", stacklevel=1)  # fmt: skip
         optimizer.finish_gradients()
         sums = torch.stack([loss, optimizer.owned_square()])
         optimizer.wire.all_reduce(sums).wait()
@@ -200,23 +255,61 @@ class VNCModule(lightning.LightningModule):
         optimizer.zero_grad()
         return {"loss": loss, "gradient_norm": norm}
 
-    def _accumulate(self, rows: torch.Tensor) -> torch.Tensor:
-        """Forward and backward of the step's micro-batches, (micro_batches, device_batch_size, sequence_len + 1).
-        Returns this process's share of the loss, fp64, so that the order of its parts does not show."""
-        optimizer = self._optimizer
-        inputs, targets = inputs_and_targets(rows)
-        count = (targets != IGNORED).sum()
-        counted = optimizer.wire.all_reduce(count)  # arrives while the first forward runs
+    def _accumulate(self, rows: torch.Tensor) -> torch.Tensor | None:
+        """Forward and backward of the step's micro-batches; rows: (micro_batches, device_batch_size, sequence_len + 1)
+        of this plan or an earlier one. Returns this process's share of the loss, fp64, so that the order of its parts
+        does not show; or None, without gradients, if a process has run out of memory."""
+        optimizer, plan = self._optimizer, self.plan
+        early = self.global_step - self.first_step < batch_size.OOM_STEPS
+        left, ran_out = plan.micro_batches, False
+        count = torch.zeros((), dtype=torch.int64, device=self.device)
+        counted: Transfer | None = None
         loss = torch.zeros((), dtype=torch.float64, device=self.device)
-        for i, (micro_inputs, micro_targets) in enumerate(zip(inputs, targets, strict=True)):
-            summed = self.gpt.summed_loss(micro_inputs, micro_targets, self.z_loss)
+        try:
+            inputs, targets = inputs_and_targets(batch_size.regroup(rows, plan.device_batch_size))
+            count = (targets != IGNORED).sum()
+            counted = optimizer.wire.all_reduce(count)  # arrives while the first forward runs
+            for micro_inputs, micro_targets in zip(inputs, targets, strict=True):
+                left -= 1
+                optimizer.reducer.begin(last=left == 0)
+                loss += self._micro_batch(micro_inputs, micro_targets, count, counted)
+                optimizer.reducer.flush()
+        except RuntimeError as error:
+            if not batch_size.is_out_of_memory(error):
+                raise
+            if not early:
+                raise UserError(f"out of memory in step {self.global_step + 1}, though the first "
+                                f"{batch_size.OOM_STEPS} had enough: lower model.device_batch_size (it is "
+                                f"{plan.device_batch_size}) and go on with --resume true") from error  # fmt: skip
+            ran_out = True
+        if ran_out:  # and the exception, with all that its frames held, is gone
+            batch_size.release_memory(self.device)
+            # The others wait for this process wherever they are in the step. A bucket whose launch was what ran out of
+            # memory has not been launched.
+            counted = counted or optimizer.wire.all_reduce(count)
+            reducer = optimizer.reducer
+            earlier = plan.micro_batches - left - 1 if reducer.every_micro_batch else 0
+            reducer.next = sum(bucket.reductions > earlier for bucket in reducer.buckets)
+            reducer.abandon(left)
+        if not early or not self._processes.any(ran_out):
+            return loss
+        if counted is not None:
             counted.wait()
-            part = summed / count.clamp(min=1)
-            optimizer.reducer.begin(last=i == len(inputs) - 1)
-            self.manual_backward(part)
-            optimizer.reducer.flush()
-            loss += part.detach()
-        return loss
+        optimizer.finish_gradients()
+        optimizer.zero_grad()
+        batch_size.release_memory(self.device)
+        return None
+
+    def _micro_batch(
+        self, inputs: torch.Tensor, targets: torch.Tensor, count: torch.Tensor, counted: Transfer
+    ) -> torch.Tensor:
+        """Forward and backward of (device_batch_size, sequence_len) tokens; `count` is there when `counted` is.
+        Returns their part of the step's loss."""
+        summed = self.gpt.summed_loss(inputs, targets, self.z_loss)
+        counted.wait()
+        part = summed / count.clamp(min=1)
+        self.manual_backward(part)
+        return part.detach()
 
     def on_train_batch_end(self, outputs: Any, batch: StepBatch, batch_idx: int) -> None:
         if self.global_step >= self.last_step:
@@ -340,7 +433,24 @@ class VNCModule(lightning.LightningModule):
         return self.trainer.datamodule  # type: ignore[attr-defined]
 
     @property
+    def _processes(self) -> Processes:
+        processes: Processes = getattr(self.trainer.strategy, "processes", Processes())
+        return processes
+
+    @property
     def _optimizer(self) -> MuonAdamW:
         optimizer = self.trainer.optimizers[0]
         assert isinstance(optimizer, MuonAdamW)
         return optimizer
+
+
+def resumed_plan(trainer: lightning.Trainer) -> TrainingPlan | None:
+    """The plan of the checkpoint that `fit` goes on from, if any. Lightning sets trainer.ckpt_path only once the model
+    exists, which is too late to choose its batch; the command line's own callback knows it from the start."""
+    callbacks: Any = trainer.callbacks  # type: ignore[attr-defined]
+    configs = [callback.config for callback in callbacks if isinstance(callback, SaveConfigCallback)]
+    path = next((config.get("ckpt_path") for config in configs), None) or trainer.ckpt_path
+    if not path:
+        return None
+    file = files.resolve(Path(path)) / "plan.json"
+    return TrainingPlan.from_dict(files.read_json(file), str(file))
