@@ -89,6 +89,7 @@ class RunRecord(Callback):
         every = getattr(trainer, "log_every_n_steps", 1)
         if not trainer.is_global_zero or (done % every and done < module.last_step and done > 1):
             return
+        self.record["plan"] = module.plan.to_dict()  # smaller micro-batches, if the device has run out of memory
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("train/")}
         self._note({"step": done - 1} | metrics)
 

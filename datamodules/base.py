@@ -6,6 +6,7 @@ in the module's `TrainingPlan`, which exists by the time Lightning asks for data
 
 from __future__ import annotations
 
+import signal
 from typing import Any, TypedDict, cast
 
 import torch
@@ -159,6 +160,7 @@ class RowDataModule(LightningDataModule):
             batch_size=None,
             num_workers=workers,
             collate_fn=_as_is,
+            worker_init_fn=_leave_sigterm_to_the_trainer,
             pin_memory=self._trainer.strategy.root_device.type == "cuda",
         )
 
@@ -178,3 +180,8 @@ def refuse_changes(saved: dict[str, Any], current: dict[str, Any]) -> None:
 def _as_is(batch: Any) -> Any:
     """In place of DataLoader's conversion, which would walk through every number of the position."""
     return batch
+
+
+def _leave_sigterm_to_the_trainer(worker: int) -> None:
+    """A signal to all processes asks the training process to save and end; it ends its workers."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

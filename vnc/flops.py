@@ -86,7 +86,7 @@ LOSS_CHUNK_TOKENS = 2_048
 
 
 TRAVELLING_BUCKETS = 8
-"""Three buckets of gradients being reduced, each sent and received, and two that backward is filling (vnc/reducer.py)."""
+"""Three buckets of gradients on their way, each sent and received, and two that backward is filling."""
 
 
 def estimate_memory(

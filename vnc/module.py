@@ -3,7 +3,6 @@ all micro-batches of the step, so `global_step`, schedules, checkpoints and resu
 
 from __future__ import annotations
 
-import math
 import platform
 import threading
 import warnings
@@ -15,7 +14,7 @@ import lightning
 import torch
 from lightning.pytorch.cli import SaveConfigCallback
 
-from vnc import batch_size
+from vnc import batch_size, batch_trial
 from vnc import checkpoint as files
 from vnc.bits_per_byte import BitsPerByte
 from vnc.buckets import Piece
@@ -25,7 +24,7 @@ from vnc.errors import UserError
 from vnc.gpt import GPT
 from vnc.hardware import peak_flops
 from vnc.optimizer import MuonAdamW
-from vnc.precision import DTYPES, choose_compute_dtype
+from vnc.precision import choose_compute_dtype
 from vnc.processes import Processes
 from vnc.rows import IGNORED, StepBatch, inputs_and_targets
 from vnc.tensor_files import load_tensors, save_tensors
@@ -140,42 +139,17 @@ class VNCModule(lightning.LightningModule):
 
     def _find_batch_size(self) -> None:
         """Replace the plan's device_batch_size by that of the checkpoint that the run goes on from, or by the largest
-        that fits. Rank 0 tries, all take its answer."""
+        that fits."""
         resumed = resumed_plan(self.trainer)
         if resumed is not None and all(getattr(resumed, key) == getattr(self.plan, key)
                                        for key in ("world_size", "rows_per_step", "config")):  # fmt: skip
-            self.plan = batch_size.with_rows(self.plan, resumed.device_batch_size)
-            self.notes.append(f"device_batch_size {resumed.device_batch_size}: the checkpoint's")
-            return
-        strategy: Any = self.trainer.strategy
-        processes = self._processes
-        answer: tuple[batch_size.Trial, str] | str = ""
-        if processes.rank == 0:
-            device = strategy.root_device
-            names = {dtype: name for name, dtype in DTYPES.items()}
-            options = {key: getattr(strategy, key) for key in ("reduce_every_micro_batch", "ordered", "overlap")
-                       if hasattr(strategy, key)}  # fmt: skip
-            # Processes on CPUs of one machine share its memory.
-            memory = batch_size.available_memory() // getattr(strategy, "num_processes", 1)
-            request = batch_size.Request(
-                self.plan.to_dict(),
-                batch_size.candidates(self.plan, device),
-                str(device),
-                names[choose_compute_dtype(self.compute_dtype_setting, device)[0]],
-                names[getattr(strategy, "gather_dtype", torch.float32)],
-                memory=memory if device.type == "cpu" else None,
-                **options,
-            )
-            seconds = min(batch_size.TRIAL_SECONDS, 0.8 * getattr(strategy, "timeout_seconds", math.inf))
-            try:
-                answer = batch_size.largest_that_fits(request, seconds)
-            except UserError as error:
-                answer = str(error)
-        answer = processes.agree(answer)
-        if isinstance(answer, str):
-            raise UserError(answer)
-        self.plan = batch_size.with_rows(self.plan, answer[0].device_batch_size)
-        self.notes.append(answer[1])
+            rows, said = resumed.device_batch_size, f"device_batch_size {resumed.device_batch_size}: the checkpoint's"
+        else:
+            strategy: Any = self.trainer.strategy
+            dtype, _reason = choose_compute_dtype(self.compute_dtype_setting, strategy.root_device)
+            rows, said = batch_trial.agree_on_rows(self.plan, strategy, dtype)
+        self.plan = batch_size.with_rows(self.plan, rows)
+        self.notes.append(said)
 
     def configure_model(self) -> None:
         """Allocate and fill the model on its device."""
@@ -284,13 +258,9 @@ class VNCModule(lightning.LightningModule):
             ran_out = True
         if ran_out:  # and the exception, with all that its frames held, is gone
             batch_size.release_memory(self.device)
-            # The others wait for this process wherever they are in the step. A bucket whose launch was what ran out of
-            # memory has not been launched.
+            # The others wait for this process wherever they are in the step.
             counted = counted or optimizer.wire.all_reduce(count)
-            reducer = optimizer.reducer
-            earlier = plan.micro_batches - left - 1 if reducer.every_micro_batch else 0
-            reducer.next = sum(bucket.reductions > earlier for bucket in reducer.buckets)
-            reducer.abandon(left)
+            optimizer.reducer.abandon(left)
         if not early or not self._processes.any(ran_out):
             return loss
         if counted is not None:

@@ -87,8 +87,8 @@ class GradientReducer:
 
     def _launch(self, when: str) -> None:
         bucket = self.buckets[self.next]
-        self.next += 1
         bucket.reduce(self.ordered)
+        self.next += 1  # not if that has failed: `abandon` will launch it
         self.peak_bytes = max(self.peak_bytes, self.gradient_bytes())
         self.launched_bytes[when] += bucket.weights.numel() * 4
         self._in_flight.append(bucket)

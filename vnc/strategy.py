@@ -139,6 +139,8 @@ class DistMuonStrategy(DDPStrategy):
         stopped = self.watch.stop() if self.watch is not None else None
         seconds = ENDING_SECONDS if self.failure is None and stopped is None else ENDING_AFTER_FAILURE_SECONDS
         endings = self._launcher.end_children(seconds) if isinstance(self._launcher, Launcher) else []
+        if self.failure is None and stopped is None and dist.is_initialized():
+            dist.destroy_process_group()  # gloo's threads must not outlive the interpreter
         if self.failure is None and sys.exception() is None:
             self.failure = stopped or (f"{'; '.join(endings)}; {WAY_OUT}" if endings else None)
         if self.failure is not None:

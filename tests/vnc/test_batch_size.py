@@ -14,8 +14,9 @@ import torch
 from datamodules.lanes import start
 from datamodules.streaming import StepBatches
 from tests.fitting import losses, tensors, vnc
-from vnc import batch_size
-from vnc.batch_size import Request, SilentWire, Trial, largest_that_fits, regroup, with_fewer_rows, with_rows
+from vnc import batch_size, batch_trial
+from vnc.batch_size import regroup, with_fewer_rows, with_rows
+from vnc.batch_trial import Request, SilentWire, Trial, largest_that_fits
 from vnc.depth import make_plan
 from vnc.errors import UserError
 from vnc.gpt import GPT
@@ -242,7 +243,7 @@ def test_libraries_that_ran_out_of_memory_are_known():
 def test_a_silent_wire_holds_what_one_of_many_would():
     plan, bytes_held = small_plan(), {}
     for world in (1, 4):
-        trainee = batch_size.Trainee(request(small_plan(world_size=world), [2]))
+        trainee = batch_trial.Trainee(request(small_plan(world_size=world), [2]))
         trainee.train(2)
         assert all(p.isfinite().all() for p in trainee.gpt.parameters())
         bytes_held[world] = trainee.optimizer.held_bytes()
@@ -258,10 +259,10 @@ def request(plan, candidates, memory=None):
 
 def test_candidates_divide_the_share_of_a_process():
     plan = small_plan(total_batch_tokens=64 * 96, world_size=2)
-    assert batch_size.candidates(plan, torch.device("cpu")) == [1, 2, 3, 4, 6, 8, 12, 16, 24]
-    assert batch_size.candidates(plan, torch.device("cuda")) == [1, 2, 3, 4, 6, 8, 12, 16, 24, 48]
+    assert batch_trial.candidates(plan, torch.device("cpu")) == [1, 2, 3, 4, 6, 8, 12, 16, 24]
+    assert batch_trial.candidates(plan, torch.device("cuda")) == [1, 2, 3, 4, 6, 8, 12, 16, 24, 48]
     with pytest.raises(UserError, match="give a number"):
-        batch_size.candidates(plan, torch.device("mps"))
+        batch_trial.candidates(plan, torch.device("mps"))
 
 
 @pytest.mark.slow
@@ -295,7 +296,7 @@ def test_auto_on_the_command_line(tmp_path, monkeypatch, capsys):
         asked.append(request.candidates)
         return Trial(4, True, 10**9, 2 * 10**9), "device_batch_size 4: the largest that fits, by trial"
 
-    monkeypatch.setattr(batch_size, "largest_that_fits", trial)
+    monkeypatch.setattr(batch_trial, "largest_that_fits", trial)
     arguments = [*TRAIN, "--model.device_batch_size", "auto", "--name", "run", "--model.num_steps", 4]
     assert vnc(monkeypatch, *arguments, "--trainer.max_steps", 2) == 0
     assert asked == [[1, 2, 4, 8, 16]] and "by trial" in capsys.readouterr().out
