@@ -151,6 +151,15 @@ def joined(folder: Path, scenario: str, like: dict[str, torch.Tensor]) -> dict[s
     return whole
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As the ranks have: products of such small matrices split their sums by threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module", params=[1, 2, 4])
 def trained(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(f"world{request.param}")
