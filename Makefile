@@ -35,7 +35,7 @@ chat: $(VENV)/.runtime ## talk to what make train has trained
 	@$(VNC) chat --checkpoint runs/$(NAME)_chat/checkpoints/last
 
 test: $(VENV)/.dev ## the whole test suite
-	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 format: $(VENV)/.dev ## format the code
 	@$(VENV)/bin/ruff format .
