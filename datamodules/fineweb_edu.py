@@ -10,7 +10,8 @@ import numpy as np
 
 from datamodules.base import RowDataModule
 from datamodules.packing import Packing, Row
-from datamodules.parquet import WINDOW_DOCUMENTS, TextWindows, read_shards
+from datamodules.parquet import read_shards
+from datamodules.windows import WINDOW_DOCUMENTS, TextWindows
 from vnc.tokenizer import Tokenizer
 
 

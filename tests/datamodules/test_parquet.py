@@ -4,14 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from datamodules.parquet import MANY_ROW_GROUPS, WINDOW_DOCUMENTS, TextWindows, cut, open_shard, read_shards, read_texts
+from datamodules.parquet import open_shard, read_shards, read_texts
 from vnc.errors import UserError
 
 WriteShard = Callable[..., Path]
@@ -28,38 +25,6 @@ def test_the_last_shard_by_name_is_validation(corpus: Path) -> None:
     assert validation.path.name == "shard_2.parquet"
     assert [shard.row_groups for shard in training] == [(50,) * 4] * 2 and validation.row_groups == (50, 10)
     assert training[0].size == (corpus / "shard_0.parquet").stat().st_size
-
-
-@given(st.lists(st.integers(0, 3000), min_size=1, max_size=200), st.sampled_from([1, 2, 8, 64]))
-def test_windows_cover_all_documents_once_and_are_even(row_groups: list[int], lanes: int) -> None:
-    total = sum(row_groups)
-    if total < lanes:
-        return
-    starts = cut(row_groups, lanes)
-    sizes = np.diff(starts)
-    assert starts[0] == 0 and starts[-1] == total and sizes.min() >= 1
-    if sum(rows > 0 for rows in row_groups) < MANY_ROW_GROUPS * lanes:
-        assert len(sizes) % lanes == 0 and sizes.max() - sizes.min() <= 1
-        assert len(sizes) == lanes or WINDOW_DOCUMENTS / 2 <= sizes.mean() <= 2 * WINDOW_DOCUMENTS
-    else:
-        assert set(np.cumsum(row_groups)) <= set(starts.tolist()) | {0}  # no window spans two row groups
-        assert len(sizes) >= lanes and sizes.max() <= 2 * WINDOW_DOCUMENTS
-
-
-@pytest.mark.parametrize("lanes", [1, 3, 40])
-def test_windows_give_the_documents_in_order(corpus: Path, lanes: int, text: Callable[[int], str]) -> None:
-    windows = TextWindows.of("corpus", read_shards(corpus)[0], lanes)
-    assert windows.count % lanes == 0
-    found = [document for window in range(windows.count) for document in windows.texts(window)]
-    assert found == [text(number) for number in range(400)]
-
-
-def test_empty_documents_and_empty_row_groups_are_passed_over(tmp_path: Path, write_shard: WriteShard) -> None:
-    write_shard(tmp_path / "a.parquet", ["one", "", " \n ", "two"], row_group=1)
-    write_shard(tmp_path / "b.parquet", [])
-    write_shard(tmp_path / "c.parquet", ["three"])
-    windows = TextWindows.of("texts", [open_shard(path) for path in sorted(tmp_path.iterdir())], 1)
-    assert windows.count == 1 and windows.texts(0) == ["one", "two", "three"]
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
@@ -149,10 +114,10 @@ def test_null_document_is_found_on_opening(tmp_path: Path, write_shard: WriteSha
 def test_null_document_without_statistics_is_found_on_reading(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"text": ["one", "two", None, "four"]}), path, write_statistics=False)
-    windows = TextWindows.of("texts", [open_shard(path)], lanes=2)
-    assert windows.texts(0) == ["one", "two"]
+    open_shard(path)
+    assert read_texts(path, 0, 0, 2) == ["one", "two"]
     with refused("a.parquet, row group 0, row 2: the document is null"):
-        windows.texts(1)
+        read_texts(path, 0, 2)
 
 
 def test_text_that_is_not_utf8(tmp_path: Path) -> None:
@@ -160,9 +125,3 @@ def test_text_that_is_not_utf8(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": raw.view(pa.string())}), tmp_path / "a.parquet")
     with refused("a.parquet, row group 0, row 1: the document is not UTF-8"):
         read_texts(tmp_path / "a.parquet", 0)
-
-
-def test_fewer_documents_than_lanes(tmp_path: Path, write_shard: WriteShard) -> None:
-    shard = open_shard(write_shard(tmp_path / "a.parquet", ["one", "two"]))
-    with refused("texts: 2 documents cannot fill 8 lanes.*--data.lanes"):
-        TextWindows.of("texts", [shard], lanes=8)
