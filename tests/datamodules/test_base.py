@@ -95,7 +95,7 @@ def test_lightning_resumes_with_the_batch_after_the_last_one_trained_on(
 
 def test_an_error_in_a_worker_ends_fit_with_its_one_line(data: Callable[..., FineWebEdu], tmp_path: Path) -> None:
     with (
-        patch("datamodules.parquet.read_texts", side_effect=UserError("shard_0: broken")),
+        patch("datamodules.windows.read_texts", side_effect=UserError("shard_0: broken")),
         pytest.raises(UserError, match=r"\Ashard_0: broken\Z"),
     ):
         trainer(2, tmp_path, limit_val_batches=0).fit(Recorder(2), datamodule=data(num_workers=1))
