@@ -6,7 +6,7 @@ in the module's `TrainingPlan`, which exists by the time Lightning asks for data
 
 from __future__ import annotations
 
-import signal
+from collections.abc import Iterable
 from typing import Any, TypedDict, cast
 
 import torch
@@ -15,8 +15,10 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from datamodules import lanes as lane_order
+from datamodules.ahead_of_training import AheadOfTraining
 from datamodules.lanes import Position
 from datamodules.packing import Packing, Row
+from datamodules.read_ahead import threads_for
 from datamodules.streaming import DocumentWindows, PackedWindows, StepBatches, ValidationBatches, first_rows
 from vnc.depth import TrainingPlan
 from vnc.errors import UserError
@@ -59,14 +61,17 @@ class RowDataModule(LightningDataModule):
 
     # ---- batches
 
-    def train_dataloader(self) -> DataLoader[StepBatch]:
+    def train_dataloader(self) -> Iterable[StepBatch]:
         """The batches of the steps that are left, from the restored position or from the start."""
         plan, world = self._plan, self._trainer.world_size
         lane_order.check_shares(self.lanes, plan.rows_per_step, world)
+        if self.num_workers:
+            lane_order.check_shares(self.lanes, plan.rows_per_step, world * self.num_workers, "readers (processes x "
+                                    "data.num_workers)")  # fmt: skip
         if self._restored is not None:
             refuse_changes(self._restored, self.identity())
         batches = StepBatches(
-            self._packed(self.train_windows),
+            self._packed(self.train_windows, self.packing),
             self.seed,
             self._position,
             steps=max(0, plan.num_steps - self._trainer.global_step),
@@ -74,11 +79,13 @@ class RowDataModule(LightningDataModule):
             device_batch_size=plan.device_batch_size,
             rank=self._trainer.global_rank,
             world=world,
+            workers=self.num_workers,
+            threads=threads_for(self._trainer.num_devices * max(1, self.num_workers)),
         )
-        return self._loader(batches, self.num_workers)
+        return AheadOfTraining(batches, self._trainer.strategy.root_device)
 
     def val_dataloader(self) -> DataLoader[StepBatch]:
-        """The validation rows; the same whatever the seed, the lanes and the number of processes."""
+        """The validation rows; the same whatever the seed, the lanes, the packing and the number of processes."""
         batches = ValidationBatches(
             self.validation_rows(),
             self.tokenizer.bos_id,
@@ -86,23 +93,22 @@ class RowDataModule(LightningDataModule):
             rank=self._trainer.global_rank,
             world=self._trainer.world_size,
         )
-        return self._loader(batches, workers=0)
+        return DataLoader(batches, batch_size=None, pin_memory=self._trainer.strategy.root_device.type == "cuda")
 
     def test_dataloader(self) -> DataLoader[StepBatch]:
         return self.val_dataloader()
 
     def validation_rows(self) -> Row:
-        """The first rows of validation that hold val_tokens tokens, at least one: int32 (rows, sequence_len + 1)."""
-        sequence_len = self._plan.config.sequence_len
-        return first_rows(self._packed(self.val_windows), max(1, self.val_tokens // sequence_len))
+        """The first rows of validation that hold val_tokens tokens, at least one: int32 (rows, sequence_len + 1).
 
-    def on_before_batch_transfer(self, batch: StepBatch | UserError, dataloader_idx: int) -> StepBatch:
-        if isinstance(batch, UserError):  # from a worker, see StepBatches
-            raise batch
-        return batch
+        However training packs, every token of a text counts, with as much of the text before it as a row holds.
+        """
+        packing: Packing = "bestfit_pad" if self.packing == "bestfit_pad" else "bestfit_split"
+        windows = self._packed(self.val_windows, packing)
+        return first_rows(windows, max(1, self.val_tokens // self._plan.config.sequence_len))
 
     def transfer_batch_to_device(self, batch: StepBatch, device: torch.device, dataloader_idx: int) -> StepBatch:
-        return StepBatch(batch.rows.to(device, non_blocking=True), batch.position)
+        return batch._replace(rows=batch.rows.to(device, non_blocking=True))
 
     def on_after_batch_transfer(self, batch: StepBatch, dataloader_idx: int) -> StepBatch:
         # Loaders run ahead, but Lightning moves a batch to the device just before its training_step: what has come
@@ -151,18 +157,8 @@ class RowDataModule(LightningDataModule):
     def _plan(self) -> TrainingPlan:
         return cast(TrainingPlan, self._trainer.lightning_module.plan)
 
-    def _packed(self, source: DocumentWindows) -> PackedWindows:
-        return PackedWindows(source, self.packing, self._plan.config.sequence_len + 1, self.tokenizer.bos_id)
-
-    def _loader(self, batches: StepBatches | ValidationBatches, workers: int) -> DataLoader[StepBatch]:
-        return DataLoader(
-            batches,
-            batch_size=None,
-            num_workers=workers,
-            collate_fn=_as_is,
-            worker_init_fn=_leave_sigterm_to_the_trainer,
-            pin_memory=self._trainer.strategy.root_device.type == "cuda",
-        )
+    def _packed(self, source: DocumentWindows, packing: Packing) -> PackedWindows:
+        return PackedWindows(source, packing, self._plan.config.sequence_len + 1, self.tokenizer.bos_id)
 
 
 def refuse_changes(saved: dict[str, Any], current: dict[str, Any]) -> None:
@@ -175,13 +171,3 @@ def refuse_changes(saved: dict[str, Any], current: dict[str, Any]) -> None:
         was, now_is = (str(values.get(key, "absent"))[:60] for values in (before, now))
         raise UserError(f"--data: {key} was {was} when this run was saved, now it is {now_is}{more}; a run can only be "
                         "resumed on the same data: restore it, or start a new run")  # fmt: skip
-
-
-def _as_is(batch: Any) -> Any:
-    """In place of DataLoader's conversion, which would walk through every number of the position."""
-    return batch
-
-
-def _leave_sigterm_to_the_trainer(worker: int) -> None:
-    """A signal to all processes asks the training process to save and end; it ends its workers."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -16,7 +16,8 @@ from typing import Protocol, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.packing import Row
+from datamodules.documents import Tokens
+from datamodules.packing import PackingReport, Row
 from vnc.errors import UserError
 
 
@@ -38,8 +39,12 @@ class Windows(Protocol):
         """sequence_len + 1."""
         ...
 
-    def rows(self, epoch: int, window: int) -> Row:
-        """All rows of one window, int32 (rows, row_len); the same for the same arguments, on every machine."""
+    def rows(self, epoch: int, window: int) -> tuple[Tokens, PackingReport]:
+        """All rows of one window, (rows, row_len), and their account; the same for the same arguments, everywhere."""
+        ...
+
+    def expect(self, epoch: int, window: int) -> None:
+        """The rows of this window will be asked for, as the next one of its lane."""
         ...
 
 
@@ -57,15 +62,21 @@ def start(lanes: int) -> Position:
     return Position(next_row=0, lanes=[(0, 0, 0)] * lanes)
 
 
-def merge(parts: Sequence[Position]) -> Position:
-    """The position of all lanes from the positions of all ranks after the same step."""
+def combine(parts: Sequence[Position]) -> Position:
+    """The position of the lanes of some readers that have taken the same steps."""
     if len({part["next_row"] for part in parts}) != 1:
-        raise ValueError(f"ranks stand at different rows: {[part['next_row'] for part in parts]}")
+        raise ValueError(f"readers stand at different rows: {[part['next_row'] for part in parts]}")
     everyone = zip(*(part["lanes"] for part in parts), strict=True)
     lanes = [next((place for place in known if place is not None), None) for known in everyone]
-    if None in lanes:
-        raise ValueError(f"no rank has read lane {lanes.index(None)}")
     return Position(next_row=parts[0]["next_row"], lanes=lanes)
+
+
+def merge(parts: Sequence[Position]) -> Position:
+    """The position of all lanes from the positions of all ranks after the same step."""
+    everything = combine(parts)
+    if None in everything["lanes"]:
+        raise ValueError(f"no rank has read lane {everything['lanes'].index(None)}")
+    return everything
 
 
 def shuffled(count: int, *seed: int) -> npt.NDArray[np.int64]:
@@ -83,8 +94,8 @@ def deal(windows: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
     return shuffled(windows, seed, epoch)
 
 
-def check_shares(lanes: int, rows_per_step: int, world: int) -> None:
-    """UserError unless every rank gets the same number of rows in every step.
+def check_shares(lanes: int, rows_per_step: int, world: int, readers: str = "processes") -> None:
+    """UserError unless every one of `world` readers gets the same number of rows in every step.
 
     That takes whole lanes and whole rows for each rank, and no more: `world` divides `lanes`, so the rows of a rank
     are those with `row % world == rank`, evenly spread over any `rows_per_step` neighbours, whether or not these are a
@@ -93,17 +104,18 @@ def check_shares(lanes: int, rows_per_step: int, world: int) -> None:
     if lanes < 1:
         raise UserError(f"lanes={lanes}: must be at least 1")
     if lanes % world:
-        raise UserError(f"lanes={lanes}: {world} processes cannot share them evenly; use a multiple of {world} (which "
-                        f"changes the order of the data), or a number of processes that divides {lanes}")  # fmt: skip
+        raise UserError(f"lanes={lanes}: {world} {readers} cannot share them evenly; use a multiple of {world} (which "
+                        f"changes the order of the data), or a number of {readers} that divides {lanes}")  # fmt: skip
     if rows_per_step % world:
-        raise UserError(f"{rows_per_step} rows a step: {world} processes cannot share them evenly; use a multiple of "
+        raise UserError(f"{rows_per_step} rows a step: {world} {readers} cannot share them evenly; use a multiple of "
                         f"{world}")  # fmt: skip
 
 
 class RankReader:
     """Reads the rows of one rank, step by step, from a position.
 
-    Packs lazily: a lane's window is packed when its first row is due.
+    Packs lazily: a lane's window is packed when its first row is due, unless the windows read ahead: they are told which
+    one each lane will need next.
     """
 
     def __init__(self, windows: Windows, seed: int, rank: int, world: int, position: Position) -> None:
@@ -112,16 +124,26 @@ class RankReader:
             raise ValueError(f"{windows.name}: {windows.count} windows cannot fill {lanes} lanes")
         self._row_len, self._rank, self._world = windows.row_len, rank, world
         self._next_row = position["next_row"]
+        self._reports = [PackingReport()]
         self._lanes: list[_Lane | None] = [None] * lanes
         for number in range(rank, lanes, world):
             place = position["lanes"][number]
             if place is None:
                 raise ValueError(f"the position of lane {number} is missing: merge the positions of all ranks first")
-            self._lanes[number] = _Lane(windows, seed, number, lanes, *place)
+            self._lanes[number] = _Lane(windows, seed, number, lanes, self._reports, *place)
+        for lane in self._lanes:
+            if lane is not None:
+                lane.announce()
 
     @property
     def position(self) -> Position:
         return Position(next_row=self._next_row, lanes=[lane.place if lane else None for lane in self._lanes])
+
+    @property
+    def report(self) -> PackingReport:
+        """What became of the tokens of all windows opened so far."""
+        self._reports[:] = [sum(self._reports, PackingReport())]
+        return self._reports[0]
 
     def read(self, rows_per_step: int) -> Row:
         """The rank's share of the next `rows_per_step` rows: a fresh int32 (rows_per_step // world, row_len)."""
@@ -130,12 +152,6 @@ class RankReader:
             lane.take(step[mine])
         self._next_row += rows_per_step
         return step
-
-    def skip(self, rows_per_step: int) -> None:
-        """Goes on as `read` does, without copying."""
-        for lane, mine in self._shares(rows_per_step):
-            lane.skip(len(range(rows_per_step // self._world)[mine]))
-        self._next_row += rows_per_step
 
     def _shares(self, rows_per_step: int) -> Iterator[tuple[_Lane, slice]]:
         """Each lane that has rows in the next step, and where they stand among the rank's rows."""
@@ -149,44 +165,60 @@ class RankReader:
 class _Lane:
     """One lane: walks its windows, epoch after epoch, and hands out the rows of each in shuffled order."""
 
-    def __init__(self, windows: Windows, seed: int, number: int, lanes: int, epoch: int, turn: int, row: int) -> None:
+    def __init__(
+        self,
+        windows: Windows,
+        seed: int,
+        number: int,
+        lanes: int,
+        reports: list[PackingReport],
+        epoch: int,
+        turn: int,
+        row: int,
+    ) -> None:
         self._windows, self._seed, self._number, self._lanes = windows, seed, number, lanes
+        self._reports = reports  # of the windows opened, by all lanes of a reader
         self._epoch, self._turn, self._row = epoch, turn, row
-        self._rows: Row | None = None  # the current window's, once one of them was due
+        self._rows: Tokens | None = None  # the current window's, once one of them was due
+        self._order = np.empty(0, dtype=np.int64)  # in which they are handed out
 
     @property
     def place(self) -> tuple[int, int, int]:
         return self._epoch, self._turn, self._row
 
+    def announce(self) -> None:
+        """Tell the windows that read ahead where this lane starts."""
+        mine = self._mine(self._epoch)
+        if self._turn < len(mine):
+            self._windows.expect(self._epoch, int(mine[self._turn]))
+
     def take(self, out: Row) -> None:
         """Fills `out`, (n, row_len), with the next n rows."""
         done = 0
         while done < len(out):
-            chosen = self._window()[self._row : self._row + len(out) - done]
+            rows = self._window()
+            chosen = rows[self._order[self._row : self._row + len(out) - done]]
             out[done : done + len(chosen)] = chosen
             done += len(chosen)
             self._pass(len(chosen))
 
-    def skip(self, rows: int) -> None:
-        while rows:
-            passed = min(rows, len(self._window()) - self._row)
-            rows -= passed
-            self._pass(passed)
-
-    def _window(self) -> Row:
+    def _window(self) -> Tokens:
         """The rows of the current window; windows without rows are passed over."""
         empty = 0
         while self._rows is None:
-            mine = self._mine()
+            mine = self._mine(self._epoch)
             if self._turn >= len(mine):
                 raise self._lost()
             window = int(mine[self._turn])
-            rows = self._windows.rows(self._epoch, window)
+            epoch, turn = self._following()
+            self._windows.expect(epoch, int(self._mine(epoch)[turn]))
+            rows, report = self._windows.rows(self._epoch, window)
+            self._reports.append(report)
             if self._row and self._row >= len(rows):
                 raise self._lost()
             if len(rows):
                 # Best-fit emits long documents first; training must not meet them in that order.
-                self._rows = rows[shuffled(len(rows), self._seed, self._epoch, window)]
+                self._rows, self._order = rows, shuffled(len(rows), self._seed, self._epoch, window)
                 break
             empty += 1
             if empty >= self._windows.count:
@@ -205,10 +237,14 @@ class _Lane:
             self._next_window()
 
     def _next_window(self) -> None:
-        self._rows, self._row, self._turn = None, 0, self._turn + 1
-        if self._turn == len(self._mine()):
-            self._epoch, self._turn = self._epoch + 1, 0
+        self._rows, self._row = None, 0
+        self._epoch, self._turn = self._following()
 
-    def _mine(self) -> npt.NDArray[np.int64]:
-        """The lane's windows in the current epoch, in order."""
-        return deal(self._windows.count, self._seed, self._epoch)[self._number :: self._lanes]
+    def _following(self) -> tuple[int, int]:
+        """(epoch, turn) of the lane's next window."""
+        last = self._turn + 1 >= len(self._mine(self._epoch))
+        return (self._epoch + 1, 0) if last else (self._epoch, self._turn + 1)
+
+    def _mine(self, epoch: int) -> npt.NDArray[np.int64]:
+        """The lane's windows in an epoch, in order."""
+        return deal(self._windows.count, self._seed, epoch)[self._number :: self._lanes]

@@ -1,170 +1,147 @@
 """Packing: one window of documents becomes rows of one length.
 
-A document is an int32 array in the encoding of rows (vnc/rows.py: a negative number is read but not learnt) that starts
-with BOS. A packing first decides from the lengths alone which piece of which document goes where, then copies once.
-Best-fit fills each row with the largest documents that still fit, so little is cropped or padded
-(Ding et al. 2024, arXiv 2404.10830, pack this way; cropping to a full row is nanochat's rule).
+A document is a run of token ids that starts with BOS, in the encoding of rows (vnc/rows.py: a negative number is read
+but not learnt). A packing decides from the lengths alone which piece of which document goes where (datamodules/
+bestfit.py); `pack` then copies every piece once and keeps account of what became of each token.
+
+- bestfit_split: every row starts with BOS and is full; what does not fit goes on in a later row, behind a BOS of its
+  own. Nothing is lost.
+- bestfit_crop: every row starts with BOS and is full; what does not fit is dropped. nanochat's way.
+- concat: all documents in one stream that is cut wherever a row ends. GPT-2's way.
+- bestfit_pad: documents stay whole, and rows are padded. For conversations.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-Row = npt.NDArray[np.int32]
-Packing = Literal["bestfit_crop", "bestfit_pad"]
+from datamodules.bestfit import PADDING, Piece, bestfit_crop, bestfit_pad, bestfit_split
+from datamodules.documents import Documents, Tokens
 
-PADDING = -1  # stands where a piece would name its document
-Piece = tuple[int, int]  # (document or PADDING, how many of its first tokens)
+Row = npt.NDArray[np.int32]
+Packing = Literal["bestfit_split", "bestfit_crop", "concat", "bestfit_pad"]
+
+PLANS: dict[Packing, Callable[[Sequence[int], int], list[Piece]]] = {
+    "bestfit_split": bestfit_split,
+    "bestfit_crop": bestfit_crop,
+    "bestfit_pad": bestfit_pad,
+}
 
 
 @dataclass(frozen=True)
 class PackingReport:
-    """What became of the tokens of the windows packed: tokens == kept + cropped, rows x row length == kept + padded."""
+    """What became of the tokens of the windows packed.
+
+    tokens == kept + cropped, and cells (rows x row length) == kept + repeated + padded.
+    """
 
     rows: int = 0
+    cells: int = 0
     tokens: int = 0
     kept: int = 0
+    repeated: int = 0
+    """Cells with a token that another row has as well, or with a BOS put before the rest of a document."""
     padded: int = 0
     documents: int = 0
     shortened: int = 0
     """Documents of which some or all tokens were cropped."""
+    left_out: int = 0
+    """Documents from which nothing could be learnt, so that they were not packed at all."""
 
     @property
     def cropped(self) -> int:
         return self.tokens - self.kept
 
     def __add__(self, other: PackingReport) -> PackingReport:
-        return PackingReport(
-            self.rows + other.rows,
-            self.tokens + other.tokens,
-            self.kept + other.kept,
-            self.padded + other.padded,
-            self.documents + other.documents,
-            self.shortened + other.shortened,
-        )
+        return PackingReport(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
+
+    def __sub__(self, other: PackingReport) -> PackingReport:
+        return PackingReport(*(mine - theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
+
+    def shares(self) -> dict[str, float]:
+        """cropped as a share of all tokens; repeated and padded as shares of all cells; and documents left_out as a
+        share of all documents."""
+        return {
+            "cropped": self.cropped / max(1, self.tokens),
+            "repeated": self.repeated / max(1, self.cells),
+            "padded": self.padded / max(1, self.cells),
+            "left_out": self.left_out / max(1, self.documents + self.left_out),
+        }
 
 
-def pack(documents: Sequence[Row], row_len: int, bos_id: int, packing: Packing) -> tuple[Row, PackingReport]:
-    """Packs non-empty documents into rows: int32 (rows, row_len), row_len being sequence_len + 1, and the account.
+def pack(documents: Documents, row_len: int, bos_id: int, packing: Packing) -> tuple[Tokens, PackingReport]:
+    """Packs documents into rows, and gives account.
 
-    bestfit_crop fills every row to the last token and crops what does not fit. bestfit_pad keeps every document
-    whole (one that is longer than a row is cut to the row) and pads with `~bos_id`, which is never learnt.
+    Returns (rows, row_len), row_len being sequence_len + 1, in the documents' own dtype, or in int32 where a row had
+    to be padded with `~bos_id`, which is never learnt. Documents without tokens are passed over.
     """
-    lengths = [len(document) for document in documents]
-    pieces = PACKINGS[packing](lengths, row_len)
-    padding = np.full(row_len, ~bos_id, dtype=np.int32)
-    parts = [(padding if document == PADDING else documents[document])[:count] for document, count in pieces]
-    rows = np.concatenate(parts, dtype=np.int32).reshape(-1, row_len) if parts else np.empty((0, row_len), np.int32)
-    whole = sum(document != PADDING and count == lengths[document] for document, count in pieces)
-    padded = sum(count for document, count in pieces if document == PADDING)
-    return rows, PackingReport(
-        rows=len(rows),
+    if packing == "concat":
+        return _concat(documents, row_len, bos_id)
+    kept = np.flatnonzero(documents.lengths)
+    lengths: list[int] = documents.lengths[kept].tolist()
+    starts: list[int] = documents.starts[kept].tolist()
+    tokens = documents.tokens
+    bos, padding = (np.full(row_len, number, dtype=np.int32) for number in (bos_id, ~bos_id))
+    parts: list[Tokens] = []
+    once, padded, added = 0, 0, 0  # cells with tokens, with padding, with a BOS before the rest of a document
+    reached = [0] * len(lengths)  # how far into each document its tokens have been placed
+    for document, first, count in PLANS[packing](lengths, row_len):
+        if document == PADDING:
+            parts.append(padding[:count])
+            padded += count
+            continue
+        start = starts[document] + first
+        if first:
+            parts.append(bos[:1])
+            added += 1
+            count -= 1
+        parts.append(tokens[start : start + count])
+        once += max(0, first + count - max(first, reached[document]))
+        reached[document] = max(reached[document], first + count)
+    dtype = np.int32 if padded else tokens.dtype
+    rows = np.concatenate(parts, dtype=dtype, casting="unsafe") if parts else np.empty(0, tokens.dtype)
+    report = PackingReport(
+        rows=rows.size // row_len,
+        cells=rows.size,
         tokens=sum(lengths),
-        kept=rows.size - padded,
+        kept=once,
+        repeated=rows.size - once - padded,
         padded=padded,
-        documents=len(documents),
-        shortened=len(documents) - whole,
+        documents=len(lengths),
+        shortened=sum(reach < length for reach, length in zip(reached, lengths, strict=True)),
+        left_out=documents.left_out,
     )
+    return rows.reshape(-1, row_len), report
 
 
-def bestfit_crop(lengths: Sequence[int], row_len: int) -> list[Piece]:
-    """Pieces, in order, whose lengths fill whole rows of `row_len`.
-
-    The largest document that fits the space left in a row goes in; when none fits, the shortest one is cropped to fill
-    the row exactly, and the rest of it is dropped. Among equals the earlier document fits first and is cropped last.
-
-    A last row that the documents cannot fill is dropped: a padded one would cost as much compute as a full one, and
-    then the tokens of a step would no longer be those that the plan counts. It is at most one row of a window, and
-    seldom that where documents are long, since long ones are left for the end and fill their rows. A window's only row
-    is kept and padded.
-    """
-    shelf, pieces, space, finished = _Shelf(lengths), list[Piece](), row_len, 0
-    while len(shelf):
-        document = shelf.take_largest(space)
-        if document is None:
-            document = shelf.take_shortest()
-        count = min(lengths[document], space)
-        pieces.append((document, count))
-        space -= count
-        if space == 0:
-            space, finished = row_len, len(pieces)
-    if finished:
-        return pieces[:finished]
-    return [*pieces, (PADDING, space)] if pieces else []
-
-
-def bestfit_pad(lengths: Sequence[int], row_len: int) -> list[Piece]:
-    """Pieces, in order, whose lengths with their padding fill whole rows of `row_len`.
-
-    The largest document that fits goes in; when none fits, the rest of the row is padding. A document longer than a
-    row fills one with its beginning.
-    """
-    lengths = [min(length, row_len) for length in lengths]
-    shelf, pieces, space = _Shelf(lengths), list[Piece](), row_len
-    while len(shelf):
-        document = shelf.take_largest(space)
-        if document is None:
-            pieces.append((PADDING, space))
-            space = row_len
-        else:
-            pieces.append((document, lengths[document]))
-            space = space - lengths[document] or row_len
-    if space < row_len:
-        pieces.append((PADDING, space))
-    return pieces
-
-
-PACKINGS: dict[Packing, Callable[[Sequence[int], int], list[Piece]]] = {
-    "bestfit_crop": bestfit_crop,
-    "bestfit_pad": bestfit_pad,
-}
-
-
-class _Shelf:
-    """Documents sorted by length that can be taken out: the largest that fits, or the shortest.
-
-    O(log n) for each: a binary search finds the place, and a union-find over the sorted places skips what is gone.
-    """
-
-    def __init__(self, lengths: Sequence[int]) -> None:
-        # Of equal lengths the earlier document stands last, where the search from the right meets it first.
-        self._order = sorted(range(len(lengths)), key=lambda document: (lengths[document], -document))
-        self._lengths = [lengths[document] for document in self._order]
-        self._below = list(range(len(lengths) + 1))  # slot k > 0 is document k-1 in order; a taken slot points lower
-        self._shortest = self._places()
-        self._count = len(lengths)
-
-    def __len__(self) -> int:
-        return self._count
-
-    def take_largest(self, space: int) -> int | None:
-        """The longest document of at most `space` tokens, or None."""
-        slot = self._find(bisect_right(self._lengths, space))
-        return self._take(slot) if slot else None
-
-    def take_shortest(self) -> int:
-        return self._take(next(self._shortest))
-
-    def _take(self, slot: int) -> int:
-        self._below[slot] = slot - 1
-        self._count -= 1
-        return self._order[slot - 1]
-
-    def _find(self, slot: int) -> int:
-        """The nearest slot at or below that is not taken; 0 if there is none."""
-        below = self._below
-        while below[slot] != slot:
-            below[slot] = below[below[slot]]
-            slot = below[slot]
-        return slot
-
-    def _places(self) -> Iterator[int]:
-        for slot in range(1, len(self._below)):
-            if self._below[slot] == slot:
-                yield slot
+def _concat(documents: Documents, row_len: int, bos_id: int) -> tuple[Tokens, PackingReport]:
+    """Row i begins with the last token of row i - 1, so that every token but the first is a target once. The last row
+    is moved back to end with the last token; a window that cannot fill one row is padded."""
+    first, last = int(documents.starts[0]), int(documents.starts[-1])
+    stream = documents.tokens[first:last]
+    filled = int(np.count_nonzero(documents.lengths))
+    padded = max(0, row_len - len(stream)) if len(stream) else 0
+    if padded:
+        stream = np.concatenate([stream, np.full(padded, ~bos_id)], dtype=np.int32, casting="unsafe")
+    count = -(-(len(stream) - 1) // (row_len - 1)) if len(stream) else 0
+    rows = np.empty((count, row_len), dtype=stream.dtype)
+    if count:
+        whole = np.lib.stride_tricks.sliding_window_view(stream, row_len)
+        rows[:-1] = whole[:: row_len - 1][: count - 1]
+        rows[-1] = stream[-row_len:]
+    tokens = last - first
+    return rows, PackingReport(
+        rows=count,
+        cells=rows.size,
+        tokens=tokens,
+        kept=tokens,
+        repeated=rows.size - tokens - padded,
+        padded=padded,
+        documents=filled,
+        left_out=documents.left_out,
+    )

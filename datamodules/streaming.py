@@ -1,28 +1,33 @@
 """From windows of documents to step batches: the torch side of the reader.
 
-`PackedWindows` turns a window's documents into rows, `StepBatches` is the stream of training batches from a position,
-and `ValidationBatches` deals a fixed table of rows to the ranks. All three can be sent to DataLoader workers.
+`PackedWindows` turns a window's documents into rows, `TrainingRows` reads one process's share of each step from a
+position, `StepBatches` makes step batches of them, and `ValidationBatches` deals a fixed table of rows to the ranks.
+
+A DataLoader worker is a rank of its own as far as rows are concerned: with n workers each rank's lanes are dealt to
+them, each packs only the windows of its own lanes, and their shares of a step are put together in the global order.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
+import signal
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from datamodules.lanes import Position, RankReader, Windows, shuffled
-from datamodules.packing import Packing, Row, pack
+from datamodules.documents import Documents, Tokens
+from datamodules.lanes import Position, RankReader, Windows, combine, shuffled
+from datamodules.packing import Packing, PackingReport, Row, pack
+from datamodules.read_ahead import ReadAhead
 from vnc.errors import UserError
 from vnc.rows import StepBatch
 
 
 class DocumentWindows(Protocol):
-    """What a source of data has to offer: documents, by window."""
+    """What a source of data has to offer: documents, by window. Asked by several threads at once."""
 
     @property
     def name(self) -> str:
@@ -34,8 +39,8 @@ class DocumentWindows(Protocol):
         """Windows in an epoch."""
         ...
 
-    def documents(self, epoch: int, window: int) -> list[Row]:
-        """The non-empty documents of one window as int32 token arrays that start with BOS (negative: not learnt)."""
+    def documents(self, epoch: int, window: int) -> Documents:
+        """The documents of one window, each beginning with BOS; the same for the same arguments."""
         ...
 
 
@@ -57,20 +62,74 @@ class PackedWindows:
     def count(self) -> int:
         return self.source.count
 
-    def rows(self, epoch: int, window: int) -> Row:
-        rows, report = pack(self.source.documents(epoch, window), self.row_len, self.bos_id, self.packing)
-        if self.packing == "bestfit_pad" and report.shortened:
-            warnings.warn(f"{self.name}: some are longer than the context of {self.row_len - 1} tokens and are cut",
-                          stacklevel=2)  # fmt: skip
-        return rows
+    def rows(self, epoch: int, window: int) -> tuple[Tokens, PackingReport]:
+        return pack(self.source.documents(epoch, window), self.row_len, self.bos_id, self.packing)
+
+    def expect(self, epoch: int, window: int) -> None:
+        """Nothing is read ahead here."""
 
 
-class StepBatches(IterableDataset[StepBatch]):
-    """The training batches of one rank: `steps` of them from `position` on.
+class Share(NamedTuple):
+    """One reader's rows of one step."""
 
-    With n DataLoader workers, worker w makes the batches w, w + n, w + 2n, ..., and DataLoader puts them in order.
-    Every worker packs every window, since only a packed window knows how many rows it has: one worker takes the work
-    off the training process, more of them do not share it.
+    rows: torch.Tensor
+    """int32 (rows, row_len)."""
+    position: Position
+    """After this step, of this reader's lanes."""
+    report: PackingReport
+    """Of all windows that this reader has opened."""
+
+
+class TrainingRows(IterableDataset[Share]):
+    """The shares of `steps` steps of `rows_per_step` rows (over all ranks), from `position` on. Within DataLoader
+    workers, those of the worker's lanes."""
+
+    def __init__(
+        self,
+        windows: Windows,
+        seed: int,
+        position: Position,
+        *,
+        steps: int,
+        rows_per_step: int,
+        rank: int,
+        world: int,
+        threads: int,
+    ) -> None:
+        self._windows, self._seed, self._position = windows, seed, position
+        self._steps, self._rows_per_step = steps, rows_per_step
+        self._rank, self._world, self._threads = rank, world, threads
+
+    def __iter__(self) -> Iterator[Share]:
+        worker = get_worker_info()
+        if worker is None:
+            return self._shares(self._rank, self._world)
+        rank, world = self._rank + self._world * worker.id, self._world * worker.num_workers
+        return self._shares_or_error(rank, world)
+
+    def _shares(self, rank: int, world: int) -> Iterator[Share]:
+        ahead = ReadAhead(self._windows, self._threads)
+        try:
+            reader = RankReader(ahead, self._seed, rank, world, self._position)
+            for _ in range(self._steps):
+                rows = torch.from_numpy(reader.read(self._rows_per_step))
+                yield Share(rows, reader.position, reader.report)
+        finally:
+            ahead.close()
+
+    def _shares_or_error(self, rank: int, world: int) -> Iterator[Share]:
+        """In a worker a UserError is handed over in place of a share, and `StepBatches` raises it: DataLoader itself
+        would bury its one line under the worker's traceback."""
+        try:
+            yield from self._shares(rank, world)
+        except UserError as error:
+            yield cast(Share, error)
+
+
+class StepBatches:
+    """The training batches of one rank. Each iteration begins at `position`.
+
+    workers: 0 reads in this process; n reads in n processes beside it.
     """
 
     def __init__(
@@ -84,36 +143,40 @@ class StepBatches(IterableDataset[StepBatch]):
         device_batch_size: int,
         rank: int = 0,
         world: int = 1,
+        workers: int = 0,
+        threads: int = 1,
     ) -> None:
-        self._windows, self._seed, self._position = windows, seed, position
-        self._steps, self._shape = steps, (device_batch_size, micro_batches, windows.row_len)
-        self._rank, self._world = rank, world
+        self._shape = device_batch_size, micro_batches, windows.row_len
+        self._rank, self._world, self._workers = rank, world, workers
+        self._rows_per_step = device_batch_size * micro_batches * world
+        self._rows = TrainingRows(windows, seed, position, steps=steps, rows_per_step=self._rows_per_step, rank=rank,
+                                  world=world, threads=threads)  # fmt: skip
 
     def __iter__(self) -> Iterator[StepBatch]:
-        worker = get_worker_info()
-        if worker is None:
-            return self._batches(0, 1)
-        return self._batches_or_error(worker.id, worker.num_workers)
+        shares: Iterator[Any] = iter(self._rows)
+        if self._workers:
+            # Not forked: a copy of a process with threads may find a lock closed that nobody will open.
+            shares = iter(DataLoader(self._rows, batch_size=None, num_workers=self._workers, collate_fn=_as_is,
+                                     multiprocessing_context="forkserver",
+                                     worker_init_fn=_leave_sigterm_to_the_trainer))  # fmt: skip
+        for step in zip(*[shares] * max(1, self._workers), strict=True):  # one share of each worker, in their order
+            for share in step:
+                if isinstance(share, UserError):
+                    raise share
+            yield self._batch(step)
 
-    def _batches(self, worker: int, workers: int) -> Iterator[StepBatch]:
-        reader = RankReader(self._windows, self._seed, self._rank, self._world, self._position)
-        rows_per_step = self._shape[0] * self._shape[1] * self._world
-        for step in range(self._steps):
-            if step % workers != worker:
-                reader.skip(rows_per_step)
-                continue
-            # Row i of a step is in its micro-batch i % (world * micro_batches), so the same rows are together in one
-            # whatever the number of ranks.
-            rows = torch.from_numpy(reader.read(rows_per_step)).view(self._shape).transpose(0, 1).contiguous()
-            yield StepBatch(rows, cast(dict[str, Any], reader.position))
-
-    def _batches_or_error(self, worker: int, workers: int) -> Iterator[StepBatch]:
-        """In a worker a UserError is handed over in place of a batch, and `RowDataModule` raises it: DataLoader itself
-        would bury its one line under the worker's traceback."""
-        try:
-            yield from self._batches(worker, workers)
-        except UserError as error:
-            yield cast(StepBatch, error)
+    def _batch(self, shares: Sequence[Share]) -> StepBatch:
+        position, workers = combine([share.position for share in shares]), len(shares)
+        began = position["next_row"] - self._rows_per_step
+        first = (began + (self._rank - began) % self._world) // self._world  # the rank's first row, among its own
+        rows = torch.empty((self._shape[0] * self._shape[1], self._shape[2]), dtype=torch.int32)
+        for worker, share in enumerate(shares):
+            rows[(worker - first) % workers :: workers] = share.rows
+        # Row i of a step is in its micro-batch i % (world * micro_batches), so the same rows are together in one
+        # whatever the number of ranks.
+        batch = rows.view(self._shape).transpose(0, 1).contiguous()
+        report = sum((share.report for share in shares), PackingReport())
+        return StepBatch(batch, cast(dict[str, Any], position), report.shares())
 
 
 class ValidationBatches(IterableDataset[StepBatch]):
@@ -138,8 +201,8 @@ def first_rows(windows: Windows, rows: int) -> Row:
     that the cut falls on short and long documents alike; whatever a run's seed, they are the same."""
     parts, missing = [np.empty((0, windows.row_len), dtype=np.int32)], rows
     for window in range(windows.count):
-        packed = windows.rows(0, window)
-        parts.append(packed[shuffled(len(packed), window)[:missing]])
+        packed, _ = windows.rows(0, window)
+        parts.append(packed[shuffled(len(packed), window)[:missing]].astype(np.int32))
         missing -= len(parts[-1])
         if not missing:
             break
@@ -147,3 +210,13 @@ def first_rows(windows: Windows, rows: int) -> Row:
     if not len(chosen):
         raise UserError(f"{windows.name}: all documents are empty")
     return chosen
+
+
+def _as_is(share: Any) -> Any:
+    """In place of DataLoader's conversion, which would walk through every number of the position."""
+    return share
+
+
+def _leave_sigterm_to_the_trainer(worker: int) -> None:
+    """A signal to all processes asks the training process to save and end; it ends its workers."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from datamodules.base import RowDataModule
+from datamodules.documents import Documents
 from datamodules.packing import Packing, Row, pack
 from vnc.conversation import render
 from vnc.errors import UserError
@@ -61,9 +62,9 @@ class GeneratedWindows:
     def name(self) -> str:
         return f"TinyWorld {self.content}"
 
-    def documents(self, epoch: int, window: int) -> list[Row]:
+    def documents(self, epoch: int, window: int) -> Documents:
         first = (epoch * self.count + window) * WINDOW_DOCUMENTS
-        return [self._document(index) for index in range(first, first + WINDOW_DOCUMENTS)]
+        return Documents.of([self._document(index) for index in range(first, first + WINDOW_DOCUMENTS)])
 
     def _document(self, index: int) -> Row:
         if self.content == "stories":
@@ -98,7 +99,7 @@ class TinyWorld(RowDataModule):
     ) -> None:
         if content not in ("stories", "chat"):
             raise UserError(f"content={content!r}: TinyWorld has 'stories' and 'chat'")
-        packing: Packing = "bestfit_crop" if content == "stories" else "bestfit_pad"
+        packing: Packing = "bestfit_split" if content == "stories" else "bestfit_pad"
         super().__init__(packing, lanes, seed, num_workers, val_tokens)
         self.content, self.vocab_size = content, vocab_size
         self.chat = content == "chat"
@@ -114,13 +115,13 @@ class TinyWorld(RowDataModule):
         self.tokenizer = Tokenizer.load(self.tokenizer_dir)
         self.train_windows = GeneratedWindows(self.content, self.seed, self.lanes, self.tokenizer)
         # A newer generator writes other stories: the first window tells.
-        beginning = hashlib.sha256(np.concatenate(self.train_windows.documents(0, 0)).tobytes())
+        beginning = hashlib.sha256(self.train_windows.documents(0, 0).tokens.tobytes())
         self.data_identity = {"content": self.content, "beginning": beginning.hexdigest()}
 
     def validation_rows(self) -> Row:
         """int32 (rows, sequence_len + 1): whole documents, padded, to hold their bits per byte against the floor."""
-        rows, _ = pack(self._validation(), self._plan.config.sequence_len + 1, self.tokenizer.bos_id, "bestfit_pad")
-        return rows
+        documents, row_len = Documents.of(self._validation()), self._plan.config.sequence_len + 1
+        return pack(documents, row_len, self.tokenizer.bos_id, "bestfit_pad")[0].astype(np.int32)
 
     @property
     def entropy_floor(self) -> float | None:
