@@ -23,6 +23,13 @@ LIGHTNING_VERBS = {
 # verb: (module:function, what it does)
 VERBS = {
     "plan": ("vnc.plan_report:plan", "what a run will be and cost, before it starts"),
+    "prepare text": ("datamodules.prepare.text:prepare_text", "shuffled Parquet shards from your own files"),
+    "prepare fineweb_edu": ("datamodules.prepare.hub_datasets:fineweb_edu", "the same from FineWeb-Edu or another"),
+    "prepare openwebtext": ("datamodules.prepare.hub_datasets:openwebtext", "the same from OpenWebText"),
+    "prepare task_mixture": ("datamodules.prepare.task_mixture:task_mixture", "chat and questions for mid-training"),
+    "prepare verify": ("datamodules.prepare.verify:verify", "check prepared data against its manifest"),
+    "data show": ("datamodules.tasks.show:show_task", "print conversations of a task with what is learnt marked"),
+    "tokenizer report": ("datamodules.tokenizer_report:report", "bytes per token of a vocabulary, beside GPT-2's"),
     "tokenizer train": ("datamodules.tokenizer_training:train", "train a vocabulary on your text"),
     "chat": ("vnc.chat:chat", "talk to a checkpoint"),
     "evaluate": ("vnc.evals.evaluate:evaluate", "score a checkpoint on in-context-learning tasks"),

@@ -114,6 +114,13 @@ class VNCCLI(LightningCLI):
         if not resume and settings.ckpt_path is None and (self.run_dir / "checkpoints").exists():
             refuse(f"{self.run_dir} holds a run already; choose another --name, or go on with it by --resume true")
 
+    def before_fit(self) -> None:
+        """Data that must be made first is made here: once there are several processes, the others would wait for it
+        with a time limit."""
+        self.datamodule.prepare_data()
+
+    before_validate = before_test = before_fit
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer, with callbacks in the order in which a step must see them."""
         settings = self.config_init[self.subcommand]
@@ -180,6 +187,10 @@ def main() -> None:
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     try:
         VNCCLI()
+    except ValueError as error:
+        if isinstance(error.__cause__, UserError):  # jsonargparse wraps what a class refuses in its __init__
+            raise error.__cause__ from None
+        raise
     except RankFailure as failure:
         print(f"error: {failure}", file=sys.stderr)
         sys.exit(1)

@@ -24,6 +24,7 @@ class TrainingMetrics(Callback):
         self.seconds = 0.0  # of training, over all processes of this run one after another
         self.speed: float | None = None  # smoothed tokens per second
         self.steps_here = 0
+        self.wait = self.counted = 0.0  # seconds after the first steps: waited for data, and all of them
         self.peak = float("nan")
         self._idle_since = self._started = 0.0
 
@@ -48,6 +49,7 @@ class TrainingMetrics(Callback):
         self.seconds += seconds
         self.steps_here += 1
         if self.steps_here > WARMUP_STEPS:
+            self.wait, self.counted = self.wait + wait, self.counted + seconds
             speed = plan.total_batch_tokens / seconds
             self.speed = speed if self.speed is None else 0.8 * self.speed + 0.2 * speed
         values = {
@@ -61,7 +63,9 @@ class TrainingMetrics(Callback):
             "train/hours": self.seconds / 3600,
             "train/step_seconds": seconds,
             "train/data_wait_seconds": wait,
+            "train/data_wait_share": self.wait / max(self.counted, 1e-9),
         }
+        values |= {f"data/{name}": share for name, share in (batch.shares or {}).items()}
         if self.speed is not None:
             values["train/tokens_per_second"] = self.speed
             values["train/mfu"] = self.speed * plan.flops_per_token / (self.peak * trainer.world_size)

@@ -90,7 +90,8 @@ class RunRecord(Callback):
         if not trainer.is_global_zero or (done % every and done < module.last_step and done > 1):
             return
         self.record["plan"] = module.plan.to_dict()  # smaller micro-batches, if the device has run out of memory
-        metrics = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("train/")}
+        logged = trainer.callback_metrics.items()
+        metrics = {key: float(value) for key, value in logged if key.startswith(("train/", "data/"))}
         self._note({"step": done - 1} | metrics)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:

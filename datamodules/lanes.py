@@ -114,8 +114,8 @@ def check_shares(lanes: int, rows_per_step: int, world: int, readers: str = "pro
 class RankReader:
     """Reads the rows of one rank, step by step, from a position.
 
-    Packs lazily: a lane's window is packed when its first row is due, unless the windows read ahead: they are told which
-    one each lane will need next.
+    Packs lazily: a lane's window is packed when its first row is due, unless the windows read ahead: they are told
+    which one each lane will need next.
     """
 
     def __init__(self, windows: Windows, seed: int, rank: int, world: int, position: Position) -> None:

@@ -1,4 +1,4 @@
-"""Windows made ready before they are asked for: read, tokenised and packed by threads while earlier ones are trained on.
+"""Windows made ready before they are asked for: read, tokenised and packed by threads while earlier ones are used.
 
 Reading files, tiktoken, and numpy's copies run without Python's global lock, so the threads really run beside training.
 What is read, and in which order it is handed out, never depends on them.

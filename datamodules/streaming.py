@@ -22,6 +22,7 @@ from datamodules.documents import Documents, Tokens
 from datamodules.lanes import Position, RankReader, Windows, combine, shuffled
 from datamodules.packing import Packing, PackingReport, Row, pack
 from datamodules.read_ahead import ReadAhead
+from datamodules.tasks.learnable import learnable_in_row
 from vnc.errors import UserError
 from vnc.rows import StepBatch
 
@@ -63,7 +64,10 @@ class PackedWindows:
         return self.source.count
 
     def rows(self, epoch: int, window: int) -> tuple[Tokens, PackingReport]:
-        return pack(self.source.documents(epoch, window), self.row_len, self.bos_id, self.packing)
+        documents = self.source.documents(epoch, window)
+        if self.packing == "bestfit_pad":
+            documents = learnable_in_row(documents, self.row_len)
+        return pack(documents, self.row_len, self.bos_id, self.packing)
 
     def expect(self, epoch: int, window: int) -> None:
         """Nothing is read ahead here."""

@@ -83,7 +83,7 @@ class TinyWorld(RowDataModule):
         data_dir: folder that keeps the vocabulary.
         lanes: streams the data is read in; the number of processes must divide it. Part of the order of the data.
         seed: which book is read.
-        num_workers: 0 writes the stories in the training process, 1 beside it.
+        num_workers: 0 writes the stories on threads of the training process, n in n processes beside it.
         val_tokens: tokens that validation reads, in whole documents.
     """
 

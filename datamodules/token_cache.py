@@ -1,9 +1,9 @@
 """Tokens kept on disk: each shard is tokenised once, and training maps the result into memory.
 
-Beside the shards, in .tokens/<tokenizer>/, lies an Arrow IPC file for each of them: one record batch for each row group,
-with one list of token ids (uint16, or uint32 for large vocabularies) for each document, BOS first. A file says which
-shard it was made from, by its SHA-256, and is made again when that has changed. Nothing but whole files is ever seen:
-each is written beside its place, flushed and renamed, by one process while the others wait for it.
+Beside the shards, in .tokens/<tokenizer>/, lies an Arrow IPC file for each of them: one record batch for each row
+group, with one list of token ids (uint16, or uint32 for large vocabularies) for each document, BOS first. A file says
+which shard it was made from, by its SHA-256, and is made again when that has changed. Nothing but whole files is ever
+seen: each is written beside its place, flushed and renamed, by one process while the others wait for it.
 """
 
 from __future__ import annotations
@@ -119,8 +119,10 @@ class _TokenFiles:
                     self._check_room(missing)
                     self._make(missing)
             except OSError as error:
-                raise UserError(f"{self.folder}: tokens cannot be written ({error.strerror}); make room or leave to "
-                                "write there, or tokenise on the fly with --data.token_cache false") from error  # fmt: skip
+                raise UserError(
+                    f"{self.folder}: tokens cannot be written ({error.strerror}); make room there, name another "
+                    "--data.cache_dir, or tokenise on the fly with --data.token_cache false"
+                ) from error
             found = {shard: self._whole(shard) for shard in shards}
         whole = {shard: tokens for shard, tokens in found.items() if tokens is not None}
         if len(whole) < len(found):

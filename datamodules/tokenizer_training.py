@@ -9,8 +9,10 @@ from datamodules.parquet import read_shards, read_texts
 from vnc.errors import UserError
 from vnc.tokenizer import Tokenizer
 
+MAX_BYTES = 2_000_000_000
 
-def train(data: str, vocab_size: int = 32_768, out: str = "tokenizer", max_bytes: int = 2_000_000_000) -> None:
+
+def train(data: str, vocab_size: int = 32_768, out: str = "tokenizer", max_bytes: int = MAX_BYTES) -> None:
     """Train a byte-pair vocabulary on the training shards of a folder and save it as OUT/tokenizer.json.
 
     Args:
@@ -33,7 +35,7 @@ def training_texts(folder: Path, max_bytes: int) -> Iterator[str]:
     given = 0
     for shard in read_shards(folder)[0]:
         for group in range(len(shard.row_groups)):
-            for text in read_texts(shard.path, group):
+            for text in read_texts(shard, group):
                 if given >= max_bytes:
                     return
                 given += len(text.encode())

@@ -16,9 +16,9 @@ from datamodules.parquet import Shard, read_texts
 from vnc.errors import UserError
 
 WINDOW_DOCUMENTS = 1_000
-"""About one row group of FineWeb-Edu, so that a row group is read once an epoch. Large windows also crop less and repeat
-less: of English text with 935 tokens a document at context 2,048, bestfit_crop drops 15.7, 14.5 and 11.0 percent in
-windows of 128, 250 and 1,000 documents, and bestfit_split repeats 0.79, 0.41 and 0.09 percent."""
+"""About one row group of FineWeb-Edu, so that a row group is read once an epoch. Large windows also crop less and
+repeat less: of English text with 935 tokens a document at context 2,048, bestfit_crop drops 15.7, 14.5 and 11.0 percent
+in windows of 128, 250 and 1,000 documents, and bestfit_split repeats 0.79, 0.41 and 0.09 percent."""
 MANY_ROW_GROUPS = 8  # for each lane: then no lane gets over an eighth more row groups than another
 
 

@@ -17,6 +17,7 @@ from vnc.errors import UserError
 from vnc.flops import count_parameters, flops_per_token
 
 Preset = Literal["modern", "gpt2"]
+Stage = Literal["pretraining", "midtraining"]
 
 REFERENCE_DEPTH = 12
 REFERENCE_BATCH_TOKENS = 2**19
@@ -25,6 +26,7 @@ BATCH_EXPONENT = 0.383  # optimal batch grows as tokens^0.383 (arXiv 2505.13738)
 DEFAULT_RATIO = 12.0  # tokens for each scaling parameter
 CLASSIC_STEPS = 19_531  # 10B tokens in batches of 2^19
 MAX_DEVICE_BATCH_SIZE = 32  # rows of a micro-batch when the user names no number
+MIDTRAINING_LR = 0.8  # of pretraining's rates
 SAME_UP_TO_PROCESSES = 8  # numbers of processes that divide this get the same micro-batches by default
 
 
@@ -64,7 +66,7 @@ class TrainingPlan:
     """Initial decay of the matrices; the schedule takes it to 0."""
     groups: dict[str, Group]
     warmup_steps: int
-    schedule: Literal["warmdown", "cosine"]
+    schedule: Literal["warmdown", "cosine", "midtraining"]
     final_lr_fraction: float
 
     @property
@@ -151,6 +153,7 @@ def make_plan(
     lr_scale: float = 1.0,
     matrix_lr: float | None = None,
     world_size: int = 1,
+    stage: Stage = "pretraining",
 ) -> TrainingPlan:
     """Sizes, horizon, batch and learning rates for `depth`.
 
@@ -161,6 +164,9 @@ def make_plan(
     to 32 that divides an eighth of the batch (or a process's share of it, where 8 does not divide it). `lr_scale`
     multiplies the rates that follow the batch, `matrix_lr` sets Muon's own; either way the matrices' decay changes
     inversely, so that its product with the rate stays.
+
+    Stage midtraining, for a model that has been pretrained, follows nanochat's recipe (July 2026): 0.8 of the rates, no
+    warm-up, the second half linear to 0, no decay of the matrices, which pretraining has taken to 0 already.
     """
     sizes = dict(preset=preset, vocab_size=vocab_size, sequence_len=sequence_len, aspect_ratio=aspect_ratio,
                  head_dim=head_dim, window_pattern=window_pattern)  # fmt: skip
@@ -229,6 +235,11 @@ def make_plan(
     if matrix_lr is not None:
         decay *= groups["matrices"].lr / matrix_lr
         groups["matrices"] = dataclasses.replace(groups["matrices"], lr=matrix_lr, weight_decay=decay)
+    warmup, schedule, final = (40, "warmdown", 0.05) if preset == "modern" else (715, "cosine", 0.1)
+    if stage == "midtraining":
+        warmup, schedule, final, decay = 0, "midtraining", 0.0, 0.0
+        groups = {name: dataclasses.replace(group, lr=group.lr * MIDTRAINING_LR) for name, group in groups.items()}
+        groups["matrices"] = dataclasses.replace(groups["matrices"], weight_decay=0.0)
     return TrainingPlan(
         preset=preset,
         depth=depth,
@@ -244,9 +255,9 @@ def make_plan(
         dmodel_lr_scale=dmodel_lr_scale,
         weight_decay=decay,
         groups=groups,
-        warmup_steps=warmup_steps if warmup_steps is not None else (40 if preset == "modern" else 715),
-        schedule="warmdown" if preset == "modern" else "cosine",
-        final_lr_fraction=0.05 if preset == "modern" else 0.1,
+        warmup_steps=warmup_steps if warmup_steps is not None else warmup,
+        schedule=schedule,  # type: ignore[arg-type]
+        final_lr_fraction=final,
     )
 
 

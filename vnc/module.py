@@ -19,7 +19,7 @@ from vnc import checkpoint as files
 from vnc.bits_per_byte import BitsPerByte
 from vnc.buckets import Piece
 from vnc.compiling import compile_in_place
-from vnc.depth import Preset, TrainingPlan, make_plan
+from vnc.depth import Preset, Stage, TrainingPlan, make_plan
 from vnc.errors import UserError
 from vnc.gpt import GPT
 from vnc.hardware import peak_flops
@@ -53,10 +53,14 @@ class VNCModule(lightning.LightningModule):
     compute_dtype: auto, bfloat16 or float32: the dtype of matrix products. Weights stay fp32.
     compile: auto compiles the blocks where it pays for itself over the planned steps.
     init_from: Checkpoint whose weights and sizes to start from; null starts from random weights.
+    stage: pretraining or midtraining: which recipe sets rates and schedule (see vnc/depth.py). When auto,
+        midtraining where chat data meets init_from.
+    init_optimizer: Start from the optimizer state in init_from as well. When null, midtraining does if it is there.
     """
 
     gpt: GPT
     plan: TrainingPlan
+    stage: Stage
     last_step: int
     """Global step at which this process ends: the plan's, or trainer.max_steps if that is earlier."""
 
@@ -81,6 +85,8 @@ class VNCModule(lightning.LightningModule):
         compute_dtype: Literal["auto", "bfloat16", "float32"] = "auto",
         compile: Literal["auto", "on", "off"] = "auto",
         init_from: str | None = None,
+        stage: Stage | Literal["auto"] = "auto",
+        init_optimizer: bool | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -104,7 +110,11 @@ class VNCModule(lightning.LightningModule):
             raise UserError(f"clip_norm={clip_norm}: must be positive, or null for none")
         self.z_loss, self.compute_dtype_setting, self.compile_setting = z_loss, compute_dtype, compile
         self.clip_norm = clip_norm
-        self.init_from = init_from
+        if init_from is None and (stage == "midtraining" or init_optimizer):
+            raise UserError("model.stage=midtraining and model.init_optimizer need a pretrained model: give "
+                            "--model.init_from CHECKPOINT")  # fmt: skip
+        self.init_from, self.init_optimizer = init_from, init_optimizer
+        self.stage_setting, self.stage = stage, "pretraining" if stage == "auto" else stage
         self.notes: list[str] = []  # choices made on the way to the first step, for callbacks.Progress to say
         self.peak_flops = float("nan")  # of this process's device, per second
         self.first_step = 0  # global step at which this process started
@@ -121,14 +131,14 @@ class VNCModule(lightning.LightningModule):
             folder = files.resolve(Path(self.init_from))
             config, _chat = files.read_model_json(folder)
             self._check_vocabulary(folder)
-            plan = TrainingPlan.from_dict(files.read_json(folder / "plan.json"), str(folder / "plan.json"))
-            self.plan_arguments |= dict(preset=plan.preset, depth=plan.depth)
+            self._inherit(folder)
         by_trial = self.plan_arguments["device_batch_size"] == "auto"
         self.plan = make_plan(
             **(self.plan_arguments | (dict(device_batch_size=None) if by_trial else {})),
             config=config,
             vocab_size=tokenizer.vocab_size,
             world_size=self.trainer.world_size,
+            stage=self.stage,
         )
         if by_trial and stage == "fit":
             self._find_batch_size()
@@ -136,6 +146,27 @@ class VNCModule(lightning.LightningModule):
         self.last_step = self.plan.num_steps if limit < 0 else min(limit, self.plan.num_steps)
         self.trainer.fit_loop.epoch_loop.max_steps = self.last_step
         self.val_bits = BitsPerByte(torch.from_numpy(tokenizer.token_bytes))
+
+    def _inherit(self, folder: Path) -> None:
+        """Take over what the plan of the checkpoint `folder` decides for this run; in midtraining also its batch, and
+        one epoch as the horizon, unless they are given."""
+        given = self.plan_arguments
+        if self.stage_setting == "auto" and self._datamodule.chat:
+            self.stage = "midtraining"
+        if not (folder / "plan.json").is_file():
+            raise UserError(f"{folder} is an export, without the plan of its training: give model.init_from the "
+                            "checkpoint it was made from, such as runs/NAME/checkpoints/last")  # fmt: skip
+        plan = TrainingPlan.from_dict(files.read_json(folder / "plan.json"), str(folder / "plan.json"))
+        given |= dict(preset=plan.preset, depth=plan.depth)
+        if self.stage != "midtraining":
+            return
+        if given["total_batch_tokens"] is None:
+            given["total_batch_tokens"] = plan.total_batch_tokens
+        horizon = (given[key] for key in ("num_steps", "target_flops", "param_data_ratio"))
+        if all(value is None for value in horizon) and hasattr(self._datamodule, "epoch_tokens"):
+            tokens = self._datamodule.epoch_tokens(sequence_len=plan.config.sequence_len)
+            given["num_steps"] = max(1, round(tokens / given["total_batch_tokens"]))
+            self.notes.append(f"one epoch: about {tokens:,} tokens, {given['num_steps']:,} steps")
 
     def _find_batch_size(self) -> None:
         """Replace the plan's device_batch_size by that of the checkpoint that the run goes on from, or by the largest
@@ -178,19 +209,36 @@ class VNCModule(lightning.LightningModule):
             if self.trainer.world_size > 1:
                 raise UserError(f"trainer.strategy={type(strategy).__name__} cannot train this optimizer on several "
                                 "processes; use trainer.strategy=dist_muon")  # fmt: skip
-            return MuonAdamW(self.gpt, self.plan)
+            return self._warm(MuonAdamW(self.gpt, self.plan))
         if strategy.gather_dtype != torch.float32 and strategy.gather_dtype != self.gpt.compute_dtype:
             raise UserError(f"dist_muon.gather_dtype=bfloat16 would change the forward, whose products run in "
                             f"{self.gpt.compute_dtype}; use it with model.compute_dtype=bfloat16")  # fmt: skip
-        return MuonAdamW(
-            self.gpt,
-            self.plan,
-            strategy.wire,
-            reduce_every_micro_batch=strategy.reduce_every_micro_batch,
-            ordered=strategy.ordered,
-            overlap=strategy.overlap,
-            gather_dtype=strategy.gather_dtype,
+        return self._warm(
+            MuonAdamW(
+                self.gpt,
+                self.plan,
+                strategy.wire,
+                reduce_every_micro_batch=strategy.reduce_every_micro_batch,
+                ordered=strategy.ordered,
+                overlap=strategy.overlap,
+                gather_dtype=strategy.gather_dtype,
+            )
         )
+
+    def _warm(self, optimizer: MuonAdamW) -> MuonAdamW:
+        """The optimizer, with the state that the run which `init_from` comes from left it in, if that is wanted. A
+        resumed run then reads its own over it."""
+        wanted = self.stage == "midtraining" if self.init_optimizer is None else self.init_optimizer
+        if self.init_from is None or not wanted:
+            return optimizer
+        folder = files.resolve(Path(self.init_from))
+        if (folder / files.OPTIMIZER_DIR).is_dir():
+            self.load_optimizer(folder, optimizer)
+            self.notes.append(f"optimizer state from {folder}")
+        elif self.init_optimizer:
+            raise UserError(f"{folder} holds no optimizer state; leave out model.init_optimizer, or give a checkpoint "
+                            "of a run")  # fmt: skip
+        return optimizer
 
     def on_fit_start(self) -> None:
         self.peak_flops, source = peak_flops(self.device, self.gpt.compute_dtype)
@@ -317,6 +365,7 @@ class VNCModule(lightning.LightningModule):
             weights, state = ({name: piece.copy() for name, piece in part.items()} for part in (weights, state))
         trainer_state = {
             "global_step": self.global_step,
+            "optimizer_steps": self._optimizer.step_count if self.trainer.optimizers else 0,
             "callbacks": collected.get("callbacks", {}),
             "versions": {
                 "torch": torch.__version__,
@@ -386,7 +435,8 @@ class VNCModule(lightning.LightningModule):
 
     def load_optimizer(self, folder: Path, optimizer: Any) -> None:
         load_tensors(folder / files.OPTIMIZER_DIR, optimizer.named_pieces(self.gpt)[1])
-        optimizer.step_count = self.first_step
+        state = files.read_json(folder / "trainer.json")
+        optimizer.step_count = int(state.get("optimizer_steps", state["global_step"]))
 
     def _check_vocabulary(self, folder: Path) -> None:
         from vnc.tokenizer import Tokenizer

@@ -21,6 +21,8 @@ class StepBatch(NamedTuple):
     """int32, (micro_batches, device_batch_size, sequence_len + 1)."""
     position: dict[str, Any] | None
     """The reader's state after this batch, JSON-able; None in validation."""
+    shares: dict[str, float] | None = None
+    """What became of the tokens that this process has read so far, as shares by name, to be logged."""
 
 
 def inputs_and_targets(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

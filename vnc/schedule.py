@@ -7,8 +7,9 @@ import math
 
 from vnc.depth import TrainingPlan
 
-WARMDOWN_FRACTION = 0.65
+WARMDOWN_FRACTION = {"warmdown": 0.65, "midtraining": 0.5}
 MOMENTUM_WARMUP_STEPS = 400
+MIDTRAINING_MOMENTUM_STEPS = 300
 
 
 def lr_multiplier(plan: TrainingPlan, step: int) -> float:
@@ -19,7 +20,7 @@ def lr_multiplier(plan: TrainingPlan, step: int) -> float:
     if plan.schedule == "cosine":
         progress = min(1.0, (step - plan.warmup_steps) / max(1, plan.num_steps - plan.warmup_steps))
         return last + (1 - last) * 0.5 * (1 + math.cos(math.pi * progress))
-    warmdown = round(WARMDOWN_FRACTION * plan.num_steps)
+    warmdown = round(WARMDOWN_FRACTION[plan.schedule] * plan.num_steps)
     if step <= plan.num_steps - warmdown:
         return 1.0
     left = max(0, plan.num_steps - step) / warmdown
@@ -27,10 +28,13 @@ def lr_multiplier(plan: TrainingPlan, step: int) -> float:
 
 
 def muon_momentum(plan: TrainingPlan, step: int) -> float:
-    """0.85 -> 0.97 over the first 400 steps, and -> 0.90 while the learning rate goes down."""
+    """0.85 -> 0.97 over the first 400 steps, and -> 0.90 while the learning rate goes down. In mid-training 0.85 ->
+    0.95 over the first 300 steps."""
+    if plan.schedule == "midtraining":
+        return 0.85 + (0.95 - 0.85) * min(1.0, step / MIDTRAINING_MOMENTUM_STEPS)
     if step < MOMENTUM_WARMUP_STEPS:
         return 0.85 + (0.97 - 0.85) * step / MOMENTUM_WARMUP_STEPS
-    warmdown = round(WARMDOWN_FRACTION * plan.num_steps)
+    warmdown = round(WARMDOWN_FRACTION["warmdown"] * plan.num_steps)
     start = plan.num_steps - warmdown
     if plan.schedule == "cosine" or step < start or warmdown == 0:
         return 0.97

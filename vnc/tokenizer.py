@@ -171,6 +171,11 @@ class Tokenizer:
         `_chunks`)."""
         return [*chain.from_iterable(map(self._encoding.encode_ordinary, _chunks(text)))]
 
+    def encode_to_array(self, text: str) -> np.ndarray:
+        """`encode` without Python numbers: uint32 (tokens,). Lets other threads run meanwhile."""
+        parts = [self._encoding.encode_to_numpy(chunk, disallowed_special=()) for chunk in _chunks(text)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
     def encode_batch(self, texts: Sequence[str], num_threads: int | None = None) -> list[list[int]]:
         """`encode` for many texts on tiktoken's threads, which run without the GIL (default: one a core, at most 8)."""
         chunks = [list(_chunks(text)) for text in texts]

@@ -80,6 +80,7 @@ def attach() -> Callable[..., Any]:
             strategy=SimpleNamespace(root_device=torch.device("cpu")),
             world_size=world,
             global_rank=rank,
+            num_devices=world,
             global_step=global_step,
         )
         return data

@@ -1,11 +1,13 @@
 """State, resume and hooks of a data module, with a fake trainer and with Lightning's own."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -93,12 +95,21 @@ def test_lightning_resumes_with_the_batch_after_the_last_one_trained_on(
     assert resumed.seen == through.seen[5:]
 
 
-def test_an_error_in_a_worker_ends_fit_with_its_one_line(data: Callable[..., FineWebEdu], tmp_path: Path) -> None:
-    with (
-        patch("datamodules.windows.read_texts", side_effect=UserError("shard_0: broken")),
-        pytest.raises(UserError, match=r"\Ashard_0: broken\Z"),
-    ):
-        trainer(2, tmp_path, limit_val_batches=0).fit(Recorder(2), datamodule=data(num_workers=1))
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_shard_ends_fit_with_one_line(
+    data: Callable[..., FineWebEdu], corpus: Path, tmp_path: Path, workers: int
+) -> None:
+    folder = tmp_path / "damaged"
+    folder.mkdir()
+    shutil.copy(corpus / "shard_2.parquet", folder)
+    shard = folder / "shard_0.parquet"
+    pq.write_table(pq.read_table(corpus / "shard_0.parquet"), shard, row_group_size=50, write_page_checksum=True)
+    content = bytearray(shard.read_bytes())
+    content[pq.read_metadata(shard).row_group(0).column(1).dictionary_page_offset + 300] ^= 1
+    shard.write_bytes(content)
+    damaged = data(data_dir=str(folder), token_cache=False, num_workers=workers)
+    with pytest.raises(UserError, match=r"\A\S*shard_0.parquet, row group 0: cannot be read [^\n]*\Z"):
+        trainer(2, tmp_path, limit_val_batches=0).fit(Recorder(2), datamodule=damaged)
 
 
 def test_the_loader_has_the_steps_that_are_left(data: Callable[..., FineWebEdu], attach: Attach) -> None:
@@ -151,7 +162,7 @@ def test_validation_leaves_the_position_alone(data: Callable[..., FineWebEdu], a
     [
         ({"seed": 4}, "seed was 3 .* now it is 4"),
         ({"lanes": 16}, "lanes was 8"),
-        ({"packing": "bestfit_pad"}, "packing was bestfit_crop .* now it is bestfit_pad"),
+        ({"packing": "bestfit_pad"}, "packing was bestfit_split .* now it is bestfit_pad"),
     ],
 )
 def test_a_changed_setting_is_refused_on_resume(

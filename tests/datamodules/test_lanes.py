@@ -9,8 +9,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from datamodules.documents import Tokens
 from datamodules.lanes import Position, RankReader, check_shares, deal, merge, shuffled, start
-from datamodules.packing import Row
+from datamodules.packing import PackingReport
 from vnc.errors import UserError
 
 WORLDS = (1, 2, 4, 8)
@@ -25,16 +26,20 @@ class Numbered:
     name: str = "numbered"
     row_len: int = 3
 
-    def rows(self, epoch: int, window: int) -> Row:
+    def rows(self, epoch: int, window: int) -> tuple[Tokens, PackingReport]:
         size = 3 if self.full else (epoch * 7 + window * 5 + window // 3) % 5
-        return np.array([[epoch, window, row] for row in range(size)], dtype=np.int32).reshape(-1, 3)
+        rows = np.array([[epoch, window, row] for row in range(size)], dtype=np.int32).reshape(-1, 3)
+        return rows, PackingReport(rows=size)
+
+    def expect(self, epoch: int, window: int) -> None:
+        pass
 
 
 def lane_by_hand(windows: Numbered, seed: int, lane: int, lanes: int) -> Iterator[list[int]]:
     epoch = 0
     while True:
         for window in shuffled(windows.count, seed, epoch)[lane::lanes].tolist():
-            rows = windows.rows(epoch, window)
+            rows, _ = windows.rows(epoch, window)
             yield from rows[shuffled(len(rows), seed, epoch, window)].tolist()
         epoch += 1
 
@@ -95,15 +100,33 @@ def test_resume_goes_on_with_the_next_row_on_any_world_size(
     assert seen == order_by_hand(windows, seed, lanes, len(seen))
 
 
-@given(setups(), st.integers(0, 300))
+@given(setups(), st.integers(0, 8), st.integers(0, 300))
 @settings(max_examples=50, deadline=None)
-def test_skipping_is_reading_without_looking(setup: tuple[Numbered, int, int], rows: int) -> None:
+def test_every_window_is_expected_before_it_is_opened(
+    setup: tuple[Numbered, int, int], earlier: int, rows: int
+) -> None:
+    """At first the windows that the lanes stand in, then the next one of each; each once."""
     windows, lanes, seed = setup
-    one, other = (RankReader(windows, seed, 1, 2, start(lanes)) for _ in range(2))
-    one.read(2 * rows)
-    other.skip(2 * rows)
-    assert one.position == other.position
-    assert one.read(20).tolist() == other.read(20).tolist()
+    reader = RankReader(windows, seed, 0, 1, start(lanes))
+    reader.read(earlier)
+    said: list[tuple[str, int, int]] = []
+
+    class Watched(Numbered):
+        def rows(self, epoch: int, window: int) -> tuple[Tokens, PackingReport]:
+            said.append(("open", epoch, window))
+            return super().rows(epoch, window)
+
+        def expect(self, epoch: int, window: int) -> None:
+            said.append(("expect", epoch, window))
+
+    resumed = RankReader(Watched(windows.count), seed, 0, 1, reader.position)
+    resumed.read(rows)
+    opened = [one[1:] for one in said if one[0] == "open"]
+    expected = [one[1:] for one in said if one[0] == "expect"]
+    assert len(set(expected)) == len(expected) and len(expected) == lanes + len(opened)
+    for place, (what, *window) in enumerate(said):
+        assert what == "expect" or ("expect", *window) in said[:place]
+    assert resumed.report.rows == sum(len(windows.rows(*one)[0]) for one in opened)
 
 
 def test_an_epoch_holds_every_row_once() -> None:
@@ -118,8 +141,8 @@ def test_an_epoch_holds_every_row_once() -> None:
 def test_rows_within_a_window_are_shuffled() -> None:
     @dataclass(frozen=True)
     class OneBigWindow(Numbered):
-        def rows(self, epoch: int, window: int) -> Row:
-            return np.array([[epoch, window, row] for row in range(50)], dtype=np.int32)
+        def rows(self, epoch: int, window: int) -> tuple[Tokens, PackingReport]:
+            return np.array([[epoch, window, row] for row in range(50)], dtype=np.uint16), PackingReport()
 
     rows = RankReader(OneBigWindow(1), 0, 0, 1, start(1)).read(100)[:, 2].tolist()
     assert sorted(rows[:50]) == sorted(rows[50:]) == list(range(50))
@@ -136,7 +159,7 @@ def test_only_the_lanes_that_are_due_are_packed() -> None:
     packed: list[tuple[int, int]] = []
 
     class Watched(Numbered):
-        def rows(self, epoch: int, window: int) -> Row:
+        def rows(self, epoch: int, window: int) -> tuple[Tokens, PackingReport]:
             packed.append((epoch, window))
             return super().rows(epoch, window)
 
@@ -154,8 +177,8 @@ def test_only_the_lanes_that_are_due_are_packed() -> None:
 
 def test_windows_without_rows_are_an_error_and_no_endless_loop() -> None:
     class Empty(Numbered):
-        def rows(self, epoch: int, window: int) -> Row:
-            return np.empty((0, 3), dtype=np.int32)
+        def rows(self, epoch: int, window: int) -> tuple[Tokens, PackingReport]:
+            return np.empty((0, 3), dtype=np.int32), PackingReport()
 
     with pytest.raises(UserError, match=r"numbered.*empty"):
         RankReader(Empty(20), 0, 0, 1, start(8)).read(1)

@@ -1,5 +1,6 @@
 """Parquet folders, good and bad. Every bad one must end in one line that names the file."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from datamodules.parquet import open_shard, read_shards, read_texts
+from datamodules.parquet import identity, open_shard, read_shards, read_texts
+from datamodules.recent import RECENT
 from vnc.errors import UserError
 
 WriteShard = Callable[..., Path]
@@ -21,10 +23,63 @@ def refused(match: str) -> Any:
 
 def test_the_last_shard_by_name_is_validation(corpus: Path) -> None:
     training, validation = read_shards(corpus)
-    assert [shard.path.name for shard in training] == ["shard_0.parquet", "shard_1.parquet"]
-    assert validation.path.name == "shard_2.parquet"
+    assert [shard.name for shard in training] == ["shard_0.parquet", "shard_1.parquet"]
+    assert validation.name == "shard_2.parquet" and str(validation) == str(corpus / "shard_2.parquet")
     assert [shard.row_groups for shard in training] == [(50,) * 4] * 2 and validation.row_groups == (50, 10)
     assert training[0].size == (corpus / "shard_0.parquet").stat().st_size
+
+
+def test_only_the_first_shards_are_taken(corpus: Path) -> None:
+    training, validation = read_shards(corpus, max_shards=2)
+    assert [shard.name for shard in (*training, validation)] == ["shard_0.parquet", "shard_1.parquet"]
+    with refused("max_shards=1: at least 2"):
+        read_shards(corpus, max_shards=1)
+
+
+def test_identity_is_sizes_and_counts(corpus: Path) -> None:
+    size = (corpus / "shard_2.parquet").stat().st_size
+    assert identity([read_shards(corpus)[1]]) == {"shard_2.parquet": f"{size} bytes with 60 documents"}
+
+
+def test_a_manifest_gives_checksums_and_is_held_to_its_sizes(tmp_path: Path, write_shard: WriteShard) -> None:
+    sizes = [write_shard(tmp_path / f"{name}.parquet", [name]).stat().st_size for name in "ab"]
+    listed = [{"name": f"{name}.parquet", "rows": 1, "bytes": size, "sha256": name * 64}
+              for name, size in zip("ab", sizes, strict=True)]  # fmt: skip
+    (tmp_path / "manifest.json").write_text(json.dumps({"shards": listed}))
+    assert identity([read_shards(tmp_path)[1]]) == {
+        "b.parquet": f"{sizes[1]} bytes with 1 documents, sha256 {'b' * 64}"
+    }
+    write_shard(tmp_path / "b.parquet", ["another text"])
+    with refused("b.parquet: .* bytes, but manifest.json beside it says"):
+        read_shards(tmp_path)
+
+
+def test_a_row_group_is_decoded_once_for_its_neighbours(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shard = open_shard(corpus / "shard_0.parquet")
+    decoded, real = [], pq.ParquetFile.read_row_group
+
+    def count(self: pq.ParquetFile, group: int, *args: Any, **options: Any) -> pa.Table:
+        decoded.append(group)
+        return real(self, group, *args, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", count)
+    RECENT.forget()
+    whole = [text for first in range(0, 50, 10) for text in read_texts(shard, 3, first, first + 10)]
+    assert whole == read_texts(shard, 3) and decoded == [3]
+    RECENT.forget()
+    monkeypatch.setattr(RECENT, "max_bytes", 10)  # as of a row group larger than all that is kept
+    assert whole == read_texts(shard, 3) == read_texts(shard, 3) and decoded == [3, 3, 3]
+
+
+def test_a_file_that_changes_after_it_was_opened(tmp_path: Path, write_shard: WriteShard) -> None:
+    shard = open_shard(write_shard(tmp_path / "a.parquet", ["one", "two"], row_group=1))
+    assert read_texts(shard, 0) == ["one"]
+    write_shard(tmp_path / "a.parquet", ["six", "ten"], row_group=1)
+    with refused("a.parquet: changed while it was in use"):
+        read_texts(shard, 1)
+    (tmp_path / "a.parquet").unlink()
+    with refused("a.parquet: cannot be read"):
+        read_texts(shard, 1)
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])

@@ -55,7 +55,7 @@ def test_rows_of_stories_are_full_and_all_learnt(folder: str, attach: Attach) ->
 
 def test_chat_learns_what_the_assistant_says_and_keeps_telling_stories(folder: str, attach: Attach) -> None:
     data = attach(world(folder, "chat"))
-    documents, tokenizer = data.train_windows.documents(0, 0), data.tokenizer
+    documents, tokenizer = list(data.train_windows.documents(0, 0)), data.tokenizer
     stories = [document for document in documents if tokenizer.special("<|im_start|>") not in np.abs(document)
                and ~np.int32(tokenizer.special("<|im_start|>")) not in document]  # fmt: skip
     assert len(stories) == WINDOW_DOCUMENTS // STORY_EVERY
@@ -120,7 +120,7 @@ def test_resume_goes_on_in_the_book_and_refuses_another(folder: str, attach: Att
     for data in (resumed, other):
         data.load_state_dict(first.state_dict())
     assert rows_of(attach(resumed, rows=8, num_steps=12, global_step=9)) == whole[72:]
-    with pytest.raises(UserError, match=r"content was stories|packing was bestfit_crop"):
+    with pytest.raises(UserError, match=r"content was stories|packing was bestfit_split"):
         attach(other).train_dataloader()
 
 
