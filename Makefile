@@ -6,10 +6,17 @@ VNC := $(VENV)/bin/vnc
 NAME ?= tiny
 PIP := $(VENV)/bin/pip --disable-pip-version-check --quiet install --constraint constraints.txt
 
-.PHONY: help environment train chat test format lint constraints clean
+# make ddp-train: what is not set is left to the configuration.
+NGPUS ?= 1
+MODE ?= all
+DDP_NAME = $(if $(filter command line environment,$(origin NAME)),$(NAME),model)
+option = $(if $(2),--$(1) $(2))
+
+.PHONY: help environment train chat ddp-train gpu-status kill-gpu test format lint constraints clean
 
 help: ## what there is
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2} /^##  / {printf "%20s%s\n", "", substr($$0, 5)}' \
+		$(MAKEFILE_LIST)
 
 environment: $(VENV)/.runtime ## a virtual environment with vnc in it
 
@@ -33,6 +40,22 @@ train: $(VENV)/.runtime ## train a small model on an invented world, teach it to
 
 chat: $(VENV)/.runtime ## talk to what make train has trained
 	@$(VNC) chat --checkpoint runs/$(NAME)_chat/checkpoints/last
+
+ddp-train: $(VENV)/.runtime ## train on NGPUS=8 processes, MODE=pretraining|mid-training|all (the default), with DEPTH=12
+##  TARGET_FLOPS=1e18 BATCH_SIZE=32 (rows of a micro-batch) NAME=model DATA_DIR=... CHAT_DIR=... TOKENIZER=...
+##  CHECKPOINT=... (for mid-training) CORE_EVALS=true CHATCORE_EVALS=true
+	@$(VNC) train --mode $(MODE) --devices $(NGPUS) --name $(DDP_NAME) $(call option,depth,$(DEPTH)) \
+		$(call option,target_flops,$(TARGET_FLOPS)) $(call option,device_batch_size,$(BATCH_SIZE)) \
+		$(call option,checkpoint,$(CHECKPOINT)) $(call option,data_dir,$(DATA_DIR)) \
+		$(call option,chat_dir,$(CHAT_DIR)) $(call option,tokenizer,$(TOKENIZER)) \
+		$(call option,core_evals,$(CORE_EVALS)) $(call option,chatcore_evals,$(CHATCORE_EVALS))
+
+gpu-status: $(VENV)/.runtime ## what the GPUs do, and which training processes of yours run
+	@nvidia-smi 2>/dev/null || echo "no NVIDIA GPU here (nvidia-smi does not answer)"
+	@$(VNC) processes
+
+kill-gpu: $(VENV)/.runtime ## end your training processes, and nobody else's: named first, they save; FORCE=1 does not ask
+	@$(VNC) processes --kill true $(call option,yes,$(if $(FORCE),true))
 
 test: $(VENV)/.dev ## the whole test suite
 	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile

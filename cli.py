@@ -30,6 +30,8 @@ VERBS = {
     "prepare verify": ("datamodules.prepare.verify:verify", "check prepared data against its manifest"),
     "data show": ("datamodules.tasks.show:show_task", "print conversations of a task with what is learnt marked"),
     "tokenizer report": ("datamodules.tokenizer_report:report", "bytes per token of a vocabulary, beside GPT-2's"),
+    "train": ("training_modes:train", "pretraining, mid-training, or both, one after the other"),
+    "processes": ("running_processes:processes", "your training processes on this machine; --kill true ends them"),
     "tokenizer train": ("datamodules.tokenizer_training:train", "train a vocabulary on your text"),
     "chat": ("vnc.chat:chat", "talk to a checkpoint"),
     "evaluate": ("vnc.evals.evaluate:evaluate", "score a checkpoint on in-context-learning tasks"),

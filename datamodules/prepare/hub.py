@@ -136,7 +136,7 @@ def patiently(action: Callable[[], Result], what: str) -> Result:
     """`action()`, tried again while the Hub or the way to it fails; UserError in one line when it keeps failing."""
     from huggingface_hub.utils import logging
 
-    logging.set_verbosity_error()  # what goes wrong is told here, in one line each
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # what goes wrong is told here, in one line each
     begun = time.monotonic()
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -155,14 +155,14 @@ def patiently(action: Callable[[], Result], what: str) -> Result:
 
 def _may_pass(error: Exception) -> bool:
     """Whether an error may be gone at the next attempt: of the network, or of the server."""
-    import httpx2
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     if isinstance(error, OfflineModeIsEnabled) or isinstance(error.__cause__, OfflineModeIsEnabled):
         return False
     if isinstance(error, HfHubHTTPError):
         return error.response.status_code in (408, 429) or error.response.status_code >= 500
-    if isinstance(error, (httpx2.TransportError, ConnectionError)):
+    # The base of its HTTP errors is that of the library it talks through, whose others are failures of the network.
+    if isinstance(error, (HfHubHTTPError.__bases__[0], ConnectionError)):
         return True
     if isinstance(error, LocalEntryNotFoundError):  # what the client makes of a failing request for metadata
         cause = error.__cause__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ TEXT_KINDS = (".txt", ".md", ".jsonl", ".csv")
 ALL_KINDS = (*TEXT_KINDS, ".parquet")
 TEXT_RATIO = 0.45  # bytes of English in a zstd Parquet file, of its bytes as text
 GZIP_RATIO = 1.1
+_NAMED = 5  # of the files that are passed over
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,10 @@ def find_local(source: str, out: Path, kinds: tuple[str, ...], column: str, max_
     if not found:
         more = f" ({len(passed_over)} of other kinds, such as {passed_over[0]})" if passed_over else ""
         raise UserError(f"--source {source}: no files of the kinds {', '.join(kinds)} in it{more}")
+    if passed_over:
+        more = ", ..." if len(passed_over) > _NAMED else ""
+        print(f"passed over {len(passed_over):,} files of unknown kinds: {', '.join(passed_over[:_NAMED])}{more}",
+              file=sys.stderr)  # fmt: skip
     _refuse_twins(path for _, path in found)
     files = tuple(_describe(name, path, column) for name, path in found[:max_files])
     return LocalFiles(source, files, tuple(passed_over))

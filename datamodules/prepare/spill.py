@@ -23,7 +23,7 @@ from datamodules.prepare.batches import MOST_BYTES
 from datamodules.prepare.durable import write_json
 from vnc.errors import UserError
 
-COMMIT_BYTES = 512_000_000
+COMMIT_BYTES = 256_000_000
 """Text that gathers in memory, and the most that a crash makes read again."""
 MOST_ARRAYS = 50_000  # that gather, however short
 STATE = "spilled.json"

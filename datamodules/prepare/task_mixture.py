@@ -132,12 +132,12 @@ def _write_split(out: Path, state: Path, name: str, source: Source, progress: Pr
         path = source.fetch(file, state, lambda size, before=before: progress.reach(before + size))  # type: ignore[misc]
         paths.append((path, file.shown))
         before += file.size
-    (out / name).parent.mkdir(exist_ok=True)
     rows = 0
 
     def write(file: BinaryIO) -> None:
         nonlocal rows
         rows = _concatenate(file, paths)
+        (out / name).parent.mkdir(exist_ok=True)  # not before all is read, so that a bad source leaves no trace
 
     write_whole(out / name, write, state / f"{name.replace('/', '-')}.part")
     return entry_of(out, name, rows)

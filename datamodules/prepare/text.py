@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from datamodules.prepare.batches import Format
 from datamodules.prepare.pipeline import OnError, Output, prepare
-from datamodules.prepare.source_files import ALL_KINDS, LocalFiles, find_local
-
-_NAMED = 5
+from datamodules.prepare.source_files import ALL_KINDS, find_local
 
 
 def prepare_text(
@@ -40,15 +37,6 @@ def prepare_text(
         on_error: Whether what is broken (no UTF-8, broken JSON, no such column ...) stops the run or is left out.
     """
     folder = Path(out)
-
-    def find() -> LocalFiles:
-        files = find_local(source, folder, ALL_KINDS, column)
-        if files.passed_over:
-            more = ", ..." if len(files.passed_over) > _NAMED else ""
-            print(f"passed over {len(files.passed_over):,} files of unknown kinds: "
-                  f"{', '.join(files.passed_over[:_NAMED])}{more}", file=sys.stderr)  # fmt: skip
-        return files
-
     settings = {"source": source, "document": document, "column": column}
     output = Output(folder, seed, shard_mb, row_group, val_documents, on_error)
-    prepare("text", settings, find, Format(column, document), output)
+    prepare("text", settings, lambda: find_local(source, folder, ALL_KINDS, column), Format(column, document), output)

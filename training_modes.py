@@ -1,0 +1,126 @@
+"""`vnc train`: the stages of a model one after another, pretraining, mid-training, or both, by one command.
+
+Each stage is a `vnc fit` of its own, printed before it starts so that it can be copied. Given again, the command goes
+on where it was interrupted: every stage is started with --resume true, and one that is finished ends at once.
+"""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Literal, get_args
+
+from vnc.errors import UserError
+
+Mode = Literal["pretraining", "mid-training", "all"]
+
+
+def train(
+    mode: Mode = "all",
+    name: str = "model",
+    depth: int | None = None,
+    devices: int = 1,
+    target_flops: float | None = None,
+    device_batch_size: int | None = None,
+    checkpoint: str | None = None,
+    config: str = "configs/depth12.yaml",
+    chat_config: str = "configs/midtrain.yaml",
+    data_dir: str | None = None,
+    tokenizer: str | None = None,
+    chat_dir: str | None = None,
+    runs_dir: str = "runs",
+    core_evals: bool = False,
+    chatcore_evals: bool = False,
+) -> None:
+    """Pretrain a model, mid-train one, or do both.
+
+    Args:
+        mode: pretraining, mid-training, or all: one after the other.
+        name: Run folder of pretraining; mid-training's has _chat behind it.
+        depth: The one knob; the configuration's when not given.
+        devices: Processes, one for each GPU.
+        target_flops: Training FLOPs of pretraining; decides the horizon.
+        device_batch_size: Rows of one micro-batch on one process.
+        checkpoint: What mid-training starts from; with mode all, what pretraining leaves.
+        config: Configuration of pretraining.
+        chat_config: Configuration of mid-training.
+        data_dir: Folder with pretraining's data; the configuration's when not given.
+        tokenizer: Vocabulary of pretraining; the configuration's when not given. Mid-training takes the model's own.
+        chat_dir: Folder with mid-training's data; the configuration's when not given.
+        runs_dir: Where run folders are made.
+        core_evals: Score the pretrained model on CORE when it is done.
+        chatcore_evals: Score the chat model on ChatCORE when it is done.
+    """
+    if mode != "mid-training" and checkpoint is not None:
+        raise UserError(f"--checkpoint {checkpoint}: only --mode mid-training starts from one; to go on with a run, "
+                        "give its command again")  # fmt: skip
+    if mode == "mid-training" and checkpoint is None:
+        raise UserError("--mode mid-training needs --checkpoint, the pretrained model, such as "
+                        "runs/NAME/checkpoints/last")  # fmt: skip
+    if checkpoint is not None and not Path(checkpoint).exists():
+        raise UserError(f"--checkpoint {checkpoint}: no such checkpoint; give a directory such as "
+                        "runs/NAME/checkpoints/last")  # fmt: skip
+    if chatcore_evals and "chatcore" not in suites():
+        raise UserError(f"--chatcore_evals: vnc evaluate has no suite chatcore in this version (it has "
+                        f"{', '.join(suites())}); leave it out")  # fmt: skip
+    stage = ["--runs_dir", runs_dir, "--trainer.devices", str(devices), "--resume", "true"]
+    stage += option("--model.device_batch_size", device_batch_size)
+    base, chat = Path(runs_dir) / name, Path(runs_dir) / f"{name}_chat"
+    if mode != "mid-training":
+        run("fit", "--config", config, "--name", name, *stage, *option("--model.depth", depth),
+            *option("--model.target_flops", target_flops), *option("--data.data_dir", data_dir),
+            *option("--data.tokenizer", tokenizer))  # fmt: skip
+        checkpoint = str(base / "checkpoints" / "last")
+        if core_evals:
+            run("evaluate", "--suite", "core", "--checkpoint", checkpoint)
+    if mode != "pretraining":
+        assert checkpoint is not None
+        run("fit", "--config", chat_config, "--name", chat.name, *stage, "--model.init_from", checkpoint,
+            *option("--data.tokenizer", vocabulary(checkpoint)), *option("--data.data_dir", chat_dir))  # fmt: skip
+        if chatcore_evals:
+            run("evaluate", "--suite", "chatcore", "--checkpoint", str(chat / "checkpoints" / "last"))
+
+
+def suites() -> tuple[str, ...]:
+    """What `vnc evaluate --suite` can score."""
+    from typing import get_type_hints
+
+    from vnc.evals.evaluate import evaluate
+
+    return get_args(get_type_hints(evaluate)["suite"])
+
+
+def vocabulary(checkpoint: str) -> str:
+    """The folder in which a checkpoint's vocabulary lies, for --data.tokenizer."""
+    from vnc import checkpoint as files
+
+    return str(files.resolve(Path(checkpoint)))
+
+
+def option(flag: str, value: object) -> list[str]:
+    """The flag with its value, nothing where there is none."""
+    return [] if value is None else [flag, f"{value:g}" if isinstance(value, float) else str(value)]
+
+
+def run(*arguments: str) -> None:
+    """Run `vnc ARGUMENTS` to its end; SystemExit with its exit code unless that is 0.
+
+    Ctrl-C reaches the stage from the terminal by itself, SIGTERM is passed on; either way the stage saves first."""
+    print(f"$ vnc {shlex.join(arguments)}", flush=True)
+    stage = subprocess.Popen([sys.executable, "-m", "cli", *arguments])
+    before = signal.signal(signal.SIGTERM, lambda *_: stage.terminate())
+    ended = False
+    try:
+        while True:
+            try:
+                code = stage.wait()
+                break
+            except KeyboardInterrupt:
+                ended = True
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if code or ended:
+        raise SystemExit(code if code > 0 else 130)
