@@ -1,0 +1,127 @@
+"""`vnc train`: which stages it runs, with what, and what it refuses before anything starts."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import training_modes
+from tests.fitting import vnc
+from vnc.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def stages(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands that would run."""
+    commands: list[list[str]] = []
+    monkeypatch.setattr(training_modes, "run", lambda *arguments: commands.append(list(arguments)))
+    monkeypatch.setattr(training_modes, "vocabulary", lambda checkpoint: f"vocabulary of {checkpoint}")
+    return commands
+
+
+def value(command: list[str], flag: str) -> str | None:
+    return command[command.index(flag) + 1] if flag in command else None
+
+
+def test_all_stages_follow_one_another(stages: list[list[str]]) -> None:
+    training_modes.train("all", "mine", 6, 8, 1e18, 16, data_dir="text", chat_dir="chats", core_evals=True)
+    pretraining, core, chat = stages
+    assert pretraining[0] == chat[0] == "fit" and core == [
+        "evaluate", "--suite", "core", "--checkpoint", "runs/mine/checkpoints/last"
+    ]  # fmt: skip
+    wanted = ("--model.depth", "--model.target_flops", "--data.data_dir", "--name")
+    assert [value(pretraining, flag) for flag in wanted] == [
+        "6", "1e+18", "text", "mine"
+    ]  # fmt: skip
+    assert [value(chat, flag) for flag in ("--model.init_from", "--data.data_dir", "--name", "--data.tokenizer")] == [
+        "runs/mine/checkpoints/last", "chats", "mine_chat", "vocabulary of runs/mine/checkpoints/last"
+    ]  # fmt: skip
+    for stage in (pretraining, chat):
+        assert [value(stage, flag) for flag in ("--trainer.devices", "--model.device_batch_size", "--resume")] == [
+            "8", "16", "true"
+        ]  # fmt: skip
+    assert value(chat, "--model.depth") is None  # the checkpoint's own
+
+
+def test_what_is_not_given_is_left_to_the_configuration(stages: list[list[str]]) -> None:
+    training_modes.train("pretraining")
+    assert stages == [["fit", "--config", "configs/depth12.yaml", "--name", "model", "--runs_dir", "runs",
+                       "--trainer.devices", "1", "--resume", "true"]]  # fmt: skip
+
+
+def test_mid_training_alone_starts_from_a_checkpoint(stages: list[list[str]], tmp_path: Path) -> None:
+    training_modes.train("mid-training", checkpoint=str(tmp_path))
+    assert len(stages) == 1 and value(stages[0], "--model.init_from") == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"mode": "mid-training"}, "--mode mid-training needs --checkpoint"),
+        ({"mode": "mid-training", "checkpoint": "nowhere"}, "--checkpoint nowhere: no such checkpoint"),
+        ({"mode": "all", "checkpoint": "some"}, "--checkpoint some: only --mode mid-training"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_starts(
+    stages: list[list[str]], options: Any, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        training_modes.train(**options)
+    assert stages == []
+
+
+def test_a_suite_that_does_not_exist_is_refused_before_hours_of_training(
+    stages: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_modes, "suites", lambda: ("core",))
+    with pytest.raises(UserError, match="no suite chatcore .*it has core"):
+        training_modes.train("all", chatcore_evals=True)
+    monkeypatch.setattr(training_modes, "suites", lambda: ("core", "chatcore"))
+    training_modes.train("all", chatcore_evals=True)
+    assert stages[-1][:3] == ["evaluate", "--suite", "chatcore"]
+
+
+def test_an_unknown_mode_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert vnc(monkeypatch, "train", "--mode", "finetuning") == 2
+    assert "finetuning" in capsys.readouterr().err
+
+
+def test_the_first_stage_that_fails_ends_it_with_its_exit_code(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "cli",
+        "train",
+        "--mode",
+        "all",
+        "--config",
+        "nowhere.yaml",
+        "--runs_dir",
+        tmp_path,
+    ]
+    ended = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=ROOT)
+    assert ended.returncode == 2 and "nowhere.yaml" in ended.stderr and "Traceback" not in ended.stderr
+    assert ended.stdout.count("$ vnc fit") == 1
+
+
+@pytest.mark.slow
+def test_both_stages_for_real_and_again_without_doing_anything(tmp_path: Path) -> None:
+    model = dict(depth=2, aspect_ratio=16, head_dim=16, sequence_len=64, total_batch_tokens=512, num_steps=4)
+    world = {"class_path": "TinyWorld", "init_args": dict(vocab_size=512, val_tokens=512)}
+    quiet = {"samples": {"every_n_steps": 0}, "trainer": {"accelerator": "cpu"}}
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump({"data": world, "model": model, **quiet}))
+    tasks = [dict(task="spelling", size=400)]
+    chat = {"class_path": "TaskMixture", "init_args": dict(tasks=tasks, lanes=8, val_tokens=512)}
+    (tmp_path / "chat.yaml").write_text(yaml.safe_dump({"data": chat, "model": {"num_steps": 3}, **quiet}))
+    command = [sys.executable, "-m", "cli", "train", "--mode", "all", "--config", tmp_path / "base.yaml",
+               "--chat_config", tmp_path / "chat.yaml", "--runs_dir", tmp_path / "runs"]  # fmt: skip
+    for said in ("optimizer state from", "is finished"):
+        ended = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=ROOT)
+        assert ended.returncode == 0, ended.stderr
+        assert said in ended.stdout
+    assert (tmp_path / "runs" / "model_chat" / "checkpoints" / "last" / "model.json").is_file()
