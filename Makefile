@@ -58,7 +58,7 @@ kill-gpu: $(VENV)/.runtime ## end your training processes, and nobody else's: na
 	@$(VNC) processes --kill true $(call option,yes,$(if $(FORCE),true))
 
 test: $(VENV)/.dev ## the whole test suite
-	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile
+	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 format: $(VENV)/.dev ## format the code
 	@$(VENV)/bin/ruff format .

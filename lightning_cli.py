@@ -22,9 +22,9 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning_utilities.core.rank_zero import rank_zero_only
 
-import datamodules  # noqa: F401  (makes --data FineWebEdu known by its short name)
 from callbacks import CheckpointWriter, Preemption, Progress, RunRecord, Samples, StopGuard, TrainingMetrics
 from callbacks.metrics import ClockRestart
+from datamodules import FineWebEdu, LocalText, OpenWebText, TaskMixture, TinyWorld  # noqa: F401  (--data knows them)
 from datamodules.base import RowDataModule
 from one_line_errors import OneLineErrors
 from vnc import checkpoint as files

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from datamodules.lanes import start
+from datamodules.packing import PackingReport
 from datamodules.streaming import StepBatches
 from tests.fitting import losses, tensors, vnc
 from vnc import batch_size, batch_trial
@@ -205,7 +206,10 @@ class Numbered:
     name, count, row_len = "numbers", 4, 3
 
     def rows(self, epoch, window):
-        return np.arange(30 * 3, dtype=np.int32).reshape(30, 3) + 1000 * window
+        return np.arange(30 * 3, dtype=np.int32).reshape(30, 3) + 1000 * window, PackingReport()
+
+    def expect(self, epoch, window):
+        pass
 
 
 @pytest.mark.parametrize("world", [1, 2])

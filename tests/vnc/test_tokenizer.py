@@ -165,6 +165,9 @@ def test_batch_equals_one_by_one(own: Tokenizer) -> None:
     assert own.encode_batch(texts) == [own.encode(text) for text in texts]
     assert own.encode_batch(texts, num_threads=3) == own.encode_batch(texts, num_threads=1)
     assert own.encode_batch([]) == []
+    for text in texts:
+        array = own.encode_to_array(text)
+        assert array.dtype == np.uint32 and array.tolist() == own.encode(text)
 
 
 def test_chunks_do_not_change_the_ids(own: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
