@@ -10,7 +10,7 @@ PIP := $(VENV)/bin/pip --disable-pip-version-check --quiet install --constraint 
 NGPUS ?= 1
 MODE ?= all
 DDP_NAME = $(if $(filter command line environment,$(origin NAME)),$(NAME),model)
-option = $(if $(2),--$(1) $(2))
+option = $(if $(2),--$(1) '$(2)')
 
 .PHONY: help environment train chat ddp-train gpu-status kill-gpu test format lint constraints clean
 
@@ -55,7 +55,7 @@ gpu-status: $(VENV)/.runtime ## what the GPUs do, and which training processes o
 	@$(VNC) processes
 
 kill-gpu: $(VENV)/.runtime ## end your training processes, and nobody else's: named first, they save; FORCE=1 does not ask
-	@$(VNC) processes --kill true $(call option,yes,$(if $(FORCE),true))
+	@$(VNC) processes --kill true $(call option,yes,$(if $(filter-out 0 false,$(FORCE)),true))
 
 test: $(VENV)/.dev ## the whole test suite
 	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

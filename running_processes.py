@@ -19,6 +19,7 @@ GRACE_SECONDS = 60.0  # to finish the step and save
 class Process:
     pid: int
     parent: int
+    started: int  # clock ticks after the machine's start: with the pid, no other process has the same
     command: tuple[str, ...]
 
 
@@ -34,7 +35,7 @@ def processes(kill: bool = False, yes: bool = False, grace: float = GRACE_SECOND
         raise UserError("vnc processes reads /proc, which this system has not; use its own tools, such as ps")
     found = training_processes()
     for process in found:
-        print(f"{process.pid:>8}  {' '.join(process.command)}")
+        print(f"{process.pid:>8}  {since(process)}  {' '.join(process.command)}")
     if not found:
         print("no vnc training processes of yours are running")
     elif kill:
@@ -67,7 +68,9 @@ def is_training(command: tuple[str, ...]) -> bool:
     for place, word in enumerate(command[:4]):
         if command[place + 1 : place + 2] and command[place + 1] in VERBS:
             module = word == "cli" and place > 0 and command[place - 1] == "-m"
-            script = Path(word).name in ("vnc", "cli.py") and (place == 0 or "python" in Path(command[place - 1]).name)
+            flags = command[1:place]  # of the interpreter, such as torchrun's -u
+            interpreted = "python" in Path(command[0]).name and all(f.startswith("-") and f != "-c" for f in flags)
+            script = Path(word).name in ("vnc", "cli.py") and (place == 0 or interpreted)
             if module or script:
                 return True
     return False
@@ -78,7 +81,7 @@ def end(found: list[Process], grace: float) -> None:
     for process in found:
         _send(process, signal.SIGTERM)
     deadline = time.monotonic() + grace
-    while (left := [process for process in found if _read(process.pid) == process]) and time.monotonic() < deadline:
+    while (left := [process for process in found if _lives(process)]) and time.monotonic() < deadline:
         time.sleep(0.1)
     for process in left:
         print(f"{process.pid} did not end within {grace:g} s: killed")
@@ -87,11 +90,25 @@ def end(found: list[Process], grace: float) -> None:
 
 
 def _send(process: Process, number: signal.Signals) -> None:
-    if _read(process.pid) == process:  # and not another one that has its number by now
+    if _lives(process):
         try:
             os.kill(process.pid, number)
         except ProcessLookupError:
             return
+
+
+def since(process: Process) -> str:
+    """When it was started, local time."""
+    boot = next(
+        int(line.split()[1]) for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime")
+    )
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(boot + process.started / os.sysconf("SC_CLK_TCK")))
+
+
+def _lives(process: Process) -> bool:
+    """Whether it is still there, whatever became of its parent, and not another one that has its number by now."""
+    now = _read(process.pid)
+    return now is not None and now.started == process.started
 
 
 def _pids() -> list[int]:
@@ -105,7 +122,8 @@ def _read(pid: int) -> Process | None:
         if folder.stat().st_uid != os.getuid():
             return None
         words = (folder / "cmdline").read_bytes().split(b"\0")[:-1]
-        state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+        fields = (folder / "stat").read_text().rpartition(")")[2].split()  # from the third on, see man 5 proc_pid_stat
     except OSError:
         return None
-    return None if state == "Z" else Process(pid, int(parent), tuple(word.decode(errors="replace") for word in words))
+    command = tuple(word.decode(errors="replace") for word in words)
+    return None if fields[0] == "Z" else Process(pid, int(fields[1]), int(fields[19]), command)

@@ -6,6 +6,7 @@ on where it was interrupted: every stage is started with --resume true, and one 
 
 from __future__ import annotations
 
+import json
 import shlex
 import signal
 import subprocess
@@ -63,6 +64,15 @@ def train(
     if checkpoint is not None and not Path(checkpoint).exists():
         raise UserError(f"--checkpoint {checkpoint}: no such checkpoint; give a directory such as "
                         "runs/NAME/checkpoints/last")  # fmt: skip
+    for stage_config in (config,) * (mode != "mid-training") + (chat_config,) * (mode != "pretraining"):
+        installed = Path(__file__).parent / "configs" / Path(stage_config).name
+        if not Path(stage_config).is_file() and not (
+            Path(stage_config).parent.name == "configs" and installed.is_file()
+        ):
+            raise UserError(f"{stage_config}: no such configuration file; give one for each stage by --config and "
+                            "--chat_config")  # fmt: skip
+    if mode != "pretraining" and chat_dir is not None and "://" not in chat_dir and not Path(chat_dir).is_dir():
+        raise UserError(f"--chat_dir {chat_dir}: no such folder; vnc prepare task_mixture --out {chat_dir} makes it")
     if chatcore_evals and "chatcore" not in suites():
         raise UserError(f"--chatcore_evals: vnc evaluate has no suite chatcore in this version (it has "
                         f"{', '.join(suites())}); leave it out")  # fmt: skip
@@ -73,13 +83,15 @@ def train(
         run("fit", "--config", config, "--name", name, *stage, *option("--model.depth", depth),
             *option("--model.target_flops", target_flops), *option("--data.data_dir", data_dir),
             *option("--data.tokenizer", tokenizer))  # fmt: skip
+        stop_if_interrupted(base)
         checkpoint = str(base / "checkpoints" / "last")
         if core_evals:
             run("evaluate", "--suite", "core", "--checkpoint", checkpoint)
     if mode != "pretraining":
         assert checkpoint is not None
-        run("fit", "--config", chat_config, "--name", chat.name, *stage, "--model.init_from", checkpoint,
+        run("fit", "--config", chat_config, "--name", f"{name}_chat", *stage, "--model.init_from", checkpoint,
             *option("--data.tokenizer", vocabulary(checkpoint)), *option("--data.data_dir", chat_dir))  # fmt: skip
+        stop_if_interrupted(chat)
         if chatcore_evals:
             run("evaluate", "--suite", "chatcore", "--checkpoint", str(chat / "checkpoints" / "last"))
 
@@ -102,25 +114,40 @@ def vocabulary(checkpoint: str) -> str:
 
 def option(flag: str, value: object) -> list[str]:
     """The flag with its value, nothing where there is none."""
-    return [] if value is None else [flag, f"{value:g}" if isinstance(value, float) else str(value)]
+    return [] if value is None else [flag, str(value)]
+
+
+def stop_if_interrupted(folder: Path) -> None:
+    """SystemExit when the run in `folder` has saved and ended early: `vnc fit` exits with 0 then, but the next stage
+    must not start from a model that is half trained."""
+    record = folder / "run.json"
+    if record.is_file() and json.loads(record.read_text())["status"] == "interrupted":
+        print(f"{folder} was interrupted: give the same command again to go on", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGTERM)
 
 
 def run(*arguments: str) -> None:
-    """Run `vnc ARGUMENTS` to its end; SystemExit with its exit code unless that is 0.
+    """Run `vnc ARGUMENTS` to its end; SystemExit with its exit code unless that is 0, or with 128 + the signal that
+    ended it or that this process got meanwhile.
 
     Ctrl-C reaches the stage from the terminal by itself, SIGTERM is passed on; either way the stage saves first."""
     print(f"$ vnc {shlex.join(arguments)}", flush=True)
-    stage = subprocess.Popen([sys.executable, "-m", "cli", *arguments])
-    before = signal.signal(signal.SIGTERM, lambda *_: stage.terminate())
-    ended = False
+    asked: list[int] = []
+    stage: subprocess.Popen[bytes] | None = None
+
+    def note(number: int, _: object) -> None:
+        asked.append(number)
+        if stage is not None and number == signal.SIGTERM:
+            stage.terminate()
+
+    former = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        while True:
-            try:
-                code = stage.wait()
-                break
-            except KeyboardInterrupt:
-                ended = True
+        stage = subprocess.Popen([sys.executable, "-m", "cli", *arguments])
+        if signal.SIGTERM in asked:  # it came before there was anything to pass it on to
+            stage.terminate()
+        code = stage.wait()
     finally:
-        signal.signal(signal.SIGTERM, before)
-    if code or ended:
-        raise SystemExit(code if code > 0 else 130)
+        for number, handler in former.items():
+            signal.signal(number, handler)
+    if code or asked:
+        raise SystemExit(code if code > 0 else 128 + (-code or asked[0]))

@@ -1,5 +1,6 @@
 """Which processes count as training, and how they are ended; real processes, started here."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -25,6 +26,8 @@ STUBBORN = (
         ("python3.11 -m cli train --mode all", True),
         ("/usr/bin/python cli.py validate", True),
         ("vnc fit", True),
+        ("/usr/bin/python -u cli.py fit", True),  # as torchrun starts it
+        ("python -c cli.py fit", False),
         ("python /home/me/.venv/bin/vnc chat --checkpoint fit", False),
         ("python /home/me/.venv/bin/vnc evaluate", False),
         ("vim vnc fit", False),
@@ -67,11 +70,12 @@ def test_training_is_found_with_its_children_and_nothing_else(tmp_path: Path, tr
         assert any(process.parent == spawning.pid for process in found.values())
         assert chat.pid not in found and os.getpid() not in found and os.getppid() not in found
     finally:
-        for process in (chat, spawning):
-            process.kill()
-        for left in training_processes():
+        for left in training_processes():  # while its parent lives, by which it is known
             if left.parent == spawning.pid:
                 os.kill(left.pid, 9)
+        for process in (chat, spawning):
+            process.kill()
+            process.wait()
 
 
 def test_they_are_asked_to_end_first(training: subprocess.Popen[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,6 +91,25 @@ def test_what_does_not_end_is_killed(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "did not end within 0.5 s" in capsys.readouterr().out
 
 
+def test_a_child_that_outlives_its_parent_is_killed_too(tmp_path: Path) -> None:
+    spawns = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {STUBBORN!r}])"
+    parent = started(tmp_path, spawns, "fit")
+    found = [one for one in training_processes() if parent.pid in (one.pid, one.parent)]
+    child = next(one for one in found if one.parent == parent.pid)
+    try:
+        end(found, grace=1)
+        assert parent.wait(5) == -15
+        deadline = time.monotonic() + 5
+        while Path(f"/proc/{child.pid}").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert not Path(f"/proc/{child.pid}").exists()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child.pid, 9)
+
+
 def test_listing_ends_nothing(training: subprocess.Popen[str], capsys: pytest.CaptureFixture[str]) -> None:
     processes()
-    assert f"{training.pid}  " in capsys.readouterr().out and training.poll() is None
+    line = next(one for one in capsys.readouterr().out.splitlines() if one.split()[0] == str(training.pid))
+    begun = time.mktime(time.strptime(" ".join(line.split()[1:3]), "%Y-%m-%d %H:%M:%S"))
+    assert abs(begun - time.time()) < 30 and training.poll() is None

@@ -16,9 +16,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
-def stages(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+def stages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
     """The commands that would run."""
     commands: list[list[str]] = []
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "chats").mkdir()
     monkeypatch.setattr(training_modes, "run", lambda *arguments: commands.append(list(arguments)))
     monkeypatch.setattr(training_modes, "vocabulary", lambda checkpoint: f"vocabulary of {checkpoint}")
     return commands
@@ -64,6 +66,8 @@ def test_mid_training_alone_starts_from_a_checkpoint(stages: list[list[str]], tm
     [
         ({"mode": "mid-training"}, "--mode mid-training needs --checkpoint"),
         ({"mode": "mid-training", "checkpoint": "nowhere"}, "--checkpoint nowhere: no such checkpoint"),
+        ({"mode": "all", "chat_config": "nowhere.yaml"}, "nowhere.yaml: no such configuration file"),
+        ({"mode": "all", "chat_dir": "nowhere"}, "--chat_dir nowhere: no such folder"),
         ({"mode": "all", "checkpoint": "some"}, "--checkpoint some: only --mode mid-training"),
     ],
 )
@@ -86,26 +90,51 @@ def test_a_suite_that_does_not_exist_is_refused_before_hours_of_training(
     assert stages[-1][:3] == ["evaluate", "--suite", "chatcore"]
 
 
+def test_floating_point_operations_are_passed_on_exactly(stages: list[list[str]]) -> None:
+    training_modes.train("pretraining", target_flops=1.2345678e18)
+    assert float(value(stages[0], "--model.target_flops") or 0) == 1.2345678e18
+
+
+def test_the_chat_run_stands_beside_the_run_it_starts_from(stages: list[list[str]]) -> None:
+    training_modes.train("all", "sizes/small")
+    assert [value(stage, "--name") for stage in stages] == ["sizes/small", "sizes/small_chat"]
+
+
+def test_no_stage_follows_one_that_saved_and_ended_early(stages: list[list[str]], tmp_path: Path) -> None:
+    (tmp_path / "runs" / "model").mkdir(parents=True)
+    (tmp_path / "runs" / "model" / "run.json").write_text('{"status": "interrupted"}')
+    with pytest.raises(SystemExit) as ended:
+        training_modes.train("all")
+    assert ended.value.code == 143 and len(stages) == 1
+
+
+@pytest.mark.parametrize("stage_code", [0, 3])  # `vnc fit` that has saved after SIGTERM ends with 0
+def test_sigterm_is_passed_on_and_nothing_follows(tmp_path: Path, stage_code: int) -> None:
+    stage = (f"import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit({stage_code}))\n"
+             "print('ready', flush=True)\ntime.sleep(30)")  # fmt: skip
+    (tmp_path / "cli.py").write_text(stage)
+    script = f"import sys; sys.path.append({str(ROOT)!r}); import training_modes as t; t.run('fit'); print('went on')"
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert [process.stdout.readline() for _ in range(2)] == ["$ vnc fit\n", "ready\n"]
+        process.terminate()
+        rest = process.communicate(timeout=20)[0]
+        assert process.returncode == (stage_code or 143) and rest == ""
+    finally:
+        process.kill()
+
+
 def test_an_unknown_mode_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert vnc(monkeypatch, "train", "--mode", "finetuning") == 2
     assert "finetuning" in capsys.readouterr().err
 
 
 def test_the_first_stage_that_fails_ends_it_with_its_exit_code(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "cli",
-        "train",
-        "--mode",
-        "all",
-        "--config",
-        "nowhere.yaml",
-        "--runs_dir",
-        tmp_path,
-    ]
+    (tmp_path / "broken.yaml").write_text("model: {depth")
+    command = [sys.executable, "-m", "cli", "train", "--config", tmp_path / "broken.yaml", "--runs_dir", tmp_path]
     ended = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=ROOT)
-    assert ended.returncode == 2 and "nowhere.yaml" in ended.stderr and "Traceback" not in ended.stderr
+    assert ended.returncode == 2 and "broken.yaml" in ended.stderr and "Traceback" not in ended.stderr
     assert ended.stdout.count("$ vnc fit") == 1
 
 
