@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -84,4 +85,9 @@ class FineWebEdu(RowDataModule):
         return TokenizedText(texts, self.tokenizer)
 
     def _tokens(self, shards: Sequence[Shard], tokenizer: Tokenizer) -> dict[Shard, MappedTokens]:
-        return token_cache(shards, tokenizer, Path(self.cache_dir or Path(self.data_dir) / FOLDER))
+        data = Path(self.data_dir)
+        folder = data / FOLDER
+        if self.cache_dir is not None:  # which several data folders, with shards of the same names, may share
+            place = hashlib.sha256(str(data.resolve()).encode()).hexdigest()[:8]
+            folder = Path(self.cache_dir) / f"{data.resolve().name}-{place}"
+        return token_cache(shards, tokenizer, folder)

@@ -8,11 +8,10 @@ import fcntl
 import io
 import warnings
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from datamodules.fineweb_edu import FineWebEdu
 from datamodules.manifest import MANIFEST, read_manifest
-from datamodules.packing import Packing
 from datamodules.prepare.source_files import ALL_KINDS, find_local
 from datamodules.prepare.text import prepare_text
 from datamodules.tokenizer_training import MAX_BYTES, training_texts
@@ -31,10 +30,7 @@ class LocalText(FineWebEdu):
         document: what a document is in .txt and .md: a file, a line, or what stands between a text such as "\\n\\n".
         column: column of .jsonl, .csv and .parquet that holds the text.
         on_error: whether what is broken in the files stops the run or is left out, counted.
-        packing: bestfit_split (nothing is lost), bestfit_crop (nanochat's), concat (GPT-2's) or bestfit_pad.
         lanes: streams the data is read in; the number of processes must divide it. Part of the order of the data.
-        seed: order of the data.
-        num_workers: 0 reads on threads of the training process, n in n processes beside it.
         val_tokens: tokens that validation reads.
     """
 
@@ -47,15 +43,13 @@ class LocalText(FineWebEdu):
         document: str = "file",
         column: str = "text",
         on_error: Literal["stop", "skip"] = "stop",
-        packing: Packing = "bestfit_split",
         lanes: int = 8,
-        seed: int = 1337,
-        num_workers: int = 0,
         val_tokens: int = 2**18,
+        **others: Any,
     ) -> None:
         learnt = Path(data_dir) / f"bpe_{vocab_size}"
-        super().__init__(str(Path(data_dir) / "shards"), tokenizer or str(learnt), packing, lanes, seed, num_workers,
-                         val_tokens)  # fmt: skip
+        super().__init__(data_dir=str(Path(data_dir) / "shards"), tokenizer=tokenizer or str(learnt), lanes=lanes,
+                         val_tokens=val_tokens, **others)  # fmt: skip
         self.path, self.document, self.column, self.on_error = path, document, column, on_error
         self.learnt = None if tokenizer else learnt
         self.vocab_size = vocab_size

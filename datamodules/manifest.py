@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from datamodules.prepare.durable import write_json
-from datamodules.prepare.progress import Progress
+from datamodules.durable import write_json
+from datamodules.progress import Progress
 from vnc.errors import UserError
 
 MANIFEST = "manifest.json"
@@ -31,6 +31,17 @@ class ShardEntry:
     bytes: int
     sha256: str
     """Of the file, in hexadecimal."""
+
+    @property
+    def version(self) -> str:
+        """What the content goes by."""
+        return f"sha256 {self.sha256}"
+
+    def check_size(self, location: str, size: int) -> None:
+        """Raises UserError where the file at `location` has another size."""
+        if size != self.bytes:
+            raise UserError(f"{location}: {size} bytes, but {self.bytes} in {MANIFEST}: changed or cut short; fetch it "
+                            "again, or prepare the data again into another folder")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,24 +64,35 @@ def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of a folder, None when it has none. UserError when it is broken or names a shard twice."""
     path = folder / MANIFEST
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())}); prepare the data again") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); prepare the data again") from None
+    return parse_manifest(content, str(path))
+
+
+def parse_manifest(content: bytes, location: str) -> Manifest:
+    """The manifest in `content`, which was read from `location`. UserError when it is broken or names a shard twice."""
+    try:
+        value = json.loads(content)
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{location}: cannot be read ({reason}); prepare the data again") from None
     if not isinstance(value, dict) or value.get("format") != FORMAT:
-        raise UserError(f"{path}: not a manifest of format {FORMAT}; prepare the data again with this version of vnc")
+        raise UserError(f"{location}: not a manifest of format {FORMAT}; prepare the data again with this version of "
+                        "vnc")  # fmt: skip
     try:
         shards = tuple(_entry(shard) for shard in value["shards"])
         manifest = Manifest(str(value["dataset"]), str(value["source"]), dict(value["settings"]), shards,
                             {str(key): int(count) for key, count in value["left_out"].items()},
                             int(value["documents"]))  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: broken ({type(error).__name__}: {error}); prepare the data again") from None
+        raise UserError(f"{location}: broken ({type(error).__name__}: {error}); prepare the data again") from None
     names = [shard.name for shard in shards]
     twice = next((name for position, name in enumerate(names) if name in names[:position]), None)
     if twice is not None:
-        raise UserError(f"{path}: names the shard {twice} twice; prepare the data again")
+        raise UserError(f"{location}: names the shard {twice} twice; prepare the data again")
     return manifest
 
 
@@ -87,9 +109,7 @@ def check_files(folder: Path, manifest: Manifest) -> None:
         path = folder / shard.name
         if not path.is_file():
             raise UserError(f"{path}: missing, though {MANIFEST} names it; prepare the data again into another folder")
-        if path.stat().st_size != shard.bytes:
-            raise UserError(f"{path}: {path.stat().st_size} bytes, but {shard.bytes} in {MANIFEST}: changed or cut "
-                            "short; prepare the data again into another folder")  # fmt: skip
+        shard.check_size(str(path), path.stat().st_size)
     known = {shard.name for shard in manifest.shards}
     for path in sorted(folder.rglob("*.parquet")):
         name = path.relative_to(folder)

@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from datamodules.disk_cache import DiskCache
 from datamodules.in_parallel import in_parallel
-from datamodules.shard_files import MANIFEST, Listed, parse_manifest
+from datamodules.manifest import MANIFEST, ShardEntry, parse_manifest
 from datamodules.stores import Found, FsspecStore, HttpStore, HubStore, S3Store, Store, public
 from vnc.errors import UserError
 
@@ -196,11 +196,11 @@ def find_remote(url: str, cache: DiskCache | None = None, first: int | None = No
         raise UserError(f"{public(url)}: no Parquet shards (*.parquet) there; check the address, or give another with "
                         "--data.data_dir")  # fmt: skip
 
-    def open_(place: tuple[str, str, Listed | None]) -> RemoteFile:
+    def open_(place: tuple[str, str, ShardEntry | None]) -> RemoteFile:
         path, location, listed = place
         found = persist(location, store, lambda: store.stat(path))
         if listed is not None:
-            listed.check(location, found.size)
+            listed.check_size(location, found.size)
         return RemoteFile(store, path, location, found, listed.sha256 if listed else "", cache)
 
     return tuple(in_parallel("looking for shards", open_, places))
@@ -233,7 +233,7 @@ def expand_braces(pattern: str) -> list[str]:
     return [pattern[: braces.start()] + choice + end for choice in choices for end in rest]
 
 
-def _places(url: str) -> tuple[Store, list[tuple[str, str, Listed | None]]]:
+def _places(url: str) -> tuple[Store, list[tuple[str, str, ShardEntry | None]]]:
     """The store, and of each Parquet file there the path, the location and what a manifest says of it."""
     protocol, _, address = url.partition("://")
     address = address.rstrip("/")
@@ -255,7 +255,7 @@ def _places(url: str) -> tuple[Store, list[tuple[str, str, Listed | None]]]:
     return store, [(path, f"{base}/{path.removeprefix(folder).lstrip('/')}", None) for path in files]
 
 
-def _http_places(url: str) -> tuple[Store, list[tuple[str, str, Listed | None]]]:
+def _http_places(url: str) -> tuple[Store, list[tuple[str, str, ShardEntry | None]]]:
     store, urls = HttpStore(), expand_braces(url)
     if all(urlsplit(each).path.endswith(".parquet") for each in urls):
         return store, [(each, public(each), None) for each in urls]
@@ -269,8 +269,8 @@ def _http_places(url: str) -> tuple[Store, list[tuple[str, str, Listed | None]]]
     manifest = below(MANIFEST)
     content = persist(f"{public(manifest)}, which lists the shards (or name them: .../shard_{{00000..00019}}.parquet)",
                       store, lambda: store.whole(manifest))  # fmt: skip
-    listed = parse_manifest(content, public(manifest))
-    return store, [(below(name), public(below(name)), entry) for name, entry in listed.items()]
+    shards = parse_manifest(content, public(manifest)).shards
+    return store, [(below(shard.name), public(below(shard.name)), shard) for shard in shards]
 
 
 def _is_final(error: Exception) -> bool:

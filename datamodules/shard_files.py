@@ -4,19 +4,17 @@ and how to read it. Here are the files of a local folder; those behind a URL are
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 
+from datamodules.manifest import check_files, read_manifest
 from vnc.errors import UserError
 
 T = TypeVar("T")
-
-MANIFEST = "manifest.json"  # written by `vnc prepare`
 
 
 class ShardFile(Protocol):
@@ -91,7 +89,8 @@ class LocalFile:
 
 
 def find_local(folder: Path) -> tuple[LocalFile, ...]:
-    """The files *.parquet that lie in `folder` itself, those beginning with a dot left out."""
+    """The files *.parquet that lie in `folder` itself, those beginning with a dot left out. Raises UserError if there
+    are none, and where they are not those of the manifest that `vnc prepare` left beside them."""
     if not folder.exists():
         raise UserError(f"{folder}: no such data folder; `vnc prepare` makes one, or name another with --data.data_dir")
     if not folder.is_dir():
@@ -100,43 +99,9 @@ def find_local(folder: Path) -> tuple[LocalFile, ...]:
     if not paths:
         raise UserError(f"{folder}: no Parquet shards (*.parquet) in it; `vnc prepare` writes them, or name another "
                         "folder with --data.data_dir")  # fmt: skip
-    manifest = folder / MANIFEST
-    listed = parse_manifest(manifest.read_bytes(), str(manifest)) if manifest.is_file() else {}
-    return tuple(_local(path, listed.get(path.name)) for path in paths)
-
-
-def parse_manifest(content: bytes, location: str) -> dict[str, Listed]:
-    """What `vnc prepare` wrote about the shards beside it, by name. Raises UserError if it did not write this."""
-    try:
-        shards = json.loads(content)["shards"]
-        return {str(shard["name"]): Listed(int(shard["bytes"]), str(shard["sha256"])) for shard in shards}
-    except (ValueError, TypeError, KeyError) as error:
-        reason = f"no key {error}" if isinstance(error, KeyError) else str(error)
-        raise UserError(f"{location}: not a manifest of shards ({reason}); `vnc prepare` writes one") from error
-
-
-@dataclass(frozen=True)
-class Listed:
-    """One line of a manifest."""
-
-    size: int
-    """Bytes."""
-    sha256: str
-
-    @property
-    def version(self) -> str:
-        return f"sha256 {self.sha256}"
-
-    def check(self, location: str, size: int) -> None:
-        """Raises UserError where the file at `location` has another size."""
-        if size != self.size:
-            raise UserError(f"{location}: {size} bytes, but {MANIFEST} beside it says {self.size}; fetch or write the "
-                            "file again")  # fmt: skip
-
-
-def _local(path: Path, listed: Listed | None) -> LocalFile:
-    file = LocalFile.at(path)
-    if listed is None:
-        return file
-    listed.check(file.location, file.size)
-    return replace(file, version=listed.version)
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return tuple(map(LocalFile.at, paths))
+    check_files(folder, manifest)
+    versions = {shard.name: shard.version for shard in manifest.shards}
+    return tuple(LocalFile.at(path, versions[path.name]) for path in paths)

@@ -1,8 +1,8 @@
 """Servers that hold files: the Hugging Face Hub, S3, any HTTP server with Range requests, whatever else fsspec knows.
 
-A store answers three questions: which files lie in a folder, how large is a file and which version is it, and what are
-these bytes of it. It asks once and passes on what goes wrong; remote.py repeats and explains. A store is only the
-settings: connections belong to the process that opened them, so that stores can be sent to other processes.
+A store answers two questions: how large is a file and which version is it, and what are these bytes of it. All but
+HTTP also say which files lie in a folder. It asks once and passes on what goes wrong; remote.py repeats and explains.
+A store is only the settings: connections belong to the process that opened them, so that stores can be sent to others.
 """
 
 from __future__ import annotations
@@ -42,10 +42,6 @@ class Store(Protocol):
         """What a request may raise for reasons that lie outside of this program."""
         ...
 
-    def find(self, folder: str) -> list[str]:
-        """The files below a folder."""
-        ...
-
     def stat(self, path: str) -> Found: ...
 
     def read(self, path: str, offset: int, length: int) -> tuple[bytes, Found | None]:
@@ -63,9 +59,6 @@ class HttpStore:
         import aiohttp
 
         return OSError, aiohttp.ClientError
-
-    def find(self, folder: str) -> list[str]:
-        raise NotImplementedError("HTTP has no folders: a manifest lists the files")
 
     def stat(self, path: str) -> Found:
         return self.read(path, 0, 1)[1]
@@ -228,9 +221,7 @@ class FsspecStore:
         system = self._open()
         system.invalidate_cache()
         about = system.info(path)
-        known = next(
-            (key for key in ("ETag", "etag", "md5Hash", "mtime", "LastModified", "created") if about.get(key)), ""
-        )
+        known = next((key for key in VERSION_KEYS if about.get(key)), "")
         return Found(about["size"], f"{known.lower()} {about[known]}" if known else "")
 
     def read(self, path: str, offset: int, length: int) -> tuple[bytes, None]:

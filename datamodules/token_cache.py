@@ -28,9 +28,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datamodules.documents import Documents
-from datamodules.parquet import Shard, read_texts
-from datamodules.prepare.durable import sync_folder
-from datamodules.prepare.progress import Progress
+from datamodules.durable import sync_folder
+from datamodules.parquet import COLUMN, Shard, read_texts
+from datamodules.progress import Progress
 from datamodules.shard_files import LocalFile
 from datamodules.tokenized_text import token_dtype, tokenize
 from datamodules.windows import TextWindows
@@ -233,7 +233,7 @@ def _text_bytes(shard: Shard) -> int:
     """Bytes of the shard's text, uncompressed."""
     assert isinstance(shard.file, LocalFile)
     metadata = pq.read_metadata(shard.file.path)
-    column = next(i for i in range(metadata.num_columns) if metadata.schema.column(i).path == "text")
+    column = next(i for i in range(metadata.num_columns) if metadata.schema.column(i).path == COLUMN)
     groups = range(metadata.num_row_groups)
     return sum(metadata.row_group(group).column(column).total_uncompressed_size for group in groups)
 

@@ -114,7 +114,7 @@ def compare(sources: Sequence[Source], tallies: dict[str, Tally], max_bytes: int
     same of all sources together, "vocabularies": {name: see Tally.vocabulary}}. JSON-able. UserError for a source
     without text.
     """
-    from datamodules.prepare.progress import Progress
+    from datamodules.progress import Progress
 
     sizes: dict[str, int] = {}
     with Progress("encoding", max_bytes) as progress:

@@ -175,16 +175,16 @@ def test_a_broken_loss_ends_the_run_and_keeps_the_good_checkpoint(here, monkeypa
 
 
 def test_a_full_disk_is_told_and_earlier_checkpoints_stay(here, monkeypatch, capsys):
-    from vnc import module
+    from vnc import run_checkpoint
 
-    real = module.save_tensors
+    real = run_checkpoint.save_tensors
 
     def full(folder, *arguments):
         if len(list((here / "runs" / "full" / "checkpoints").glob("step_*"))) >= 2:
             raise OSError(28, "No space left on device")
         real(folder, *arguments)
 
-    monkeypatch.setattr(module, "save_tensors", full)
+    monkeypatch.setattr(run_checkpoint, "save_tensors", full)
     assert vnc(monkeypatch, "fit", *SMALL, "--name", "full", "--checkpoint.every_n_steps", 2) == 2
     error = capsys.readouterr().err
     assert "No space left" in error and "earlier checkpoints are untouched" in error

@@ -3,21 +3,16 @@ all micro-batches of the step, so `global_step`, schedules, checkpoints and resu
 
 from __future__ import annotations
 
-import platform
-import threading
 import warnings
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning
 import torch
-from lightning.pytorch.cli import SaveConfigCallback
 
-from vnc import batch_size, batch_trial
+from vnc import batch_size, batch_trial, run_checkpoint
 from vnc import checkpoint as files
 from vnc.bits_per_byte import BitsPerByte
-from vnc.buckets import Piece
 from vnc.compiling import compile_in_place
 from vnc.depth import Preset, Stage, TrainingPlan, make_plan
 from vnc.errors import UserError
@@ -27,7 +22,6 @@ from vnc.optimizer import MuonAdamW
 from vnc.precision import choose_compute_dtype
 from vnc.processes import Processes
 from vnc.rows import IGNORED, StepBatch, inputs_and_targets
-from vnc.tensor_files import load_tensors, save_tensors
 from vnc.wire import Transfer
 
 
@@ -130,7 +124,7 @@ class VNCModule(lightning.LightningModule):
         if self.init_from is not None:
             folder = files.resolve(Path(self.init_from))
             config, _chat = files.read_model_json(folder)
-            self._check_vocabulary(folder)
+            run_checkpoint.check_vocabulary(folder, tokenizer)
             self._inherit(folder)
         by_trial = self.plan_arguments["device_batch_size"] == "auto"
         self.plan = make_plan(
@@ -171,7 +165,7 @@ class VNCModule(lightning.LightningModule):
     def _find_batch_size(self) -> None:
         """Replace the plan's device_batch_size by that of the checkpoint that the run goes on from, or by the largest
         that fits."""
-        resumed = resumed_plan(self.trainer)
+        resumed = run_checkpoint.resumed_plan(self.trainer)
         if resumed is not None and all(getattr(resumed, key) == getattr(self.plan, key)
                                        for key in ("world_size", "rows_per_step", "config")):  # fmt: skip
             rows, said = resumed.device_batch_size, f"device_batch_size {resumed.device_batch_size}: the checkpoint's"
@@ -233,7 +227,7 @@ class VNCModule(lightning.LightningModule):
             return optimizer
         folder = files.resolve(Path(self.init_from))
         if (folder / files.OPTIMIZER_DIR).is_dir():
-            self.load_optimizer(folder, optimizer)
+            run_checkpoint.load_optimizer(folder, self.gpt, optimizer)
             self.notes.append(f"optimizer state from {folder}")
         elif self.init_optimizer:
             raise UserError(f"{folder} holds no optimizer state; leave out model.init_optimizer, or give a checkpoint "
@@ -345,84 +339,6 @@ class VNCModule(lightning.LightningModule):
     test_step = validation_step
     on_test_epoch_end = on_validation_epoch_end
 
-    # Checkpoints (called by the strategy).
-
-    def write_checkpoint(self, folder: Path, collected: dict[str, Any], background: bool = False) -> Future[None]:
-        """Publish `folder`; `collected` is Lightning's dict of callbacks' and datamodule's states.
-
-        In the background, numbers are copied now and written while training goes on; the result is there, or raises,
-        when the directory is whole or has failed.
-        """
-        strategy: Any = self.trainer.strategy
-        alone = Processes()
-        processes = getattr(strategy, "savers" if background else "processes", alone)
-        datamodule = self._datamodule
-        weights = {name: Piece.whole(p.data) for name, p in self.gpt.named_parameters()}
-        state: dict[str, Piece] = {}
-        if self.trainer.optimizers:
-            weights, state = self._optimizer.named_pieces(self.gpt)
-        if background:
-            weights, state = ({name: piece.copy() for name, piece in part.items()} for part in (weights, state))
-        trainer_state = {
-            "global_step": self.global_step,
-            "optimizer_steps": self._optimizer.step_count if self.trainer.optimizers else 0,
-            "callbacks": collected.get("callbacks", {}),
-            "versions": {
-                "torch": torch.__version__,
-                "lightning": lightning.__version__,
-                "python": platform.python_version(),
-            },
-        }
-
-        def write(partial: Path) -> None:
-            if processes.rank == 0:
-                files.write_model_json(partial, self.gpt.config, bool(datamodule.chat))
-                datamodule.tokenizer.save(partial)
-                files.write_json(partial / "plan.json", self.plan.to_dict())
-                files.write_json(partial / "data.json", collected.get(type(datamodule).__qualname__, {}))
-                files.write_json(partial / "trainer.json", trainer_state)
-            save_tensors(partial / files.MODEL_DIR, weights, processes.group)
-            if state:
-                save_tensors(partial / files.OPTIMIZER_DIR, state, processes.group)
-
-        published: Future[None] = Future()
-
-        def publish() -> None:
-            try:
-                files.publish(folder, write, processes)
-                published.set_result(None)
-            except BaseException as error:
-                published.set_exception(error)
-
-        if background:
-            threading.Thread(target=publish, daemon=True, name="checkpoint").start()
-        else:
-            publish()
-        return published
-
-    def read_checkpoint(self, folder: Path) -> dict[str, Any]:
-        """The checkpoint as the dict Lightning expects; refuses one of other sizes or another vocabulary."""
-        config, _chat = files.read_model_json(folder)
-        self._check_vocabulary(folder)
-        if config != self.plan.config:
-            mine, other = self.plan.to_dict()["config"], files.read_json(folder / files.MODEL_JSON)["config"]
-            differing = {key: (other[key], mine[key]) for key in mine if other[key] != mine[key]}
-            raise UserError(
-                f"{folder} holds a model of other sizes (checkpoint, this run): {differing}; use the configuration it "
-                "was trained with, or model.init_from to start a new run from it"
-            )
-        state = files.read_json(folder / "trainer.json")
-        return {
-            "folder": str(folder),
-            "pytorch-lightning_version": lightning.__version__,
-            "state_dict": {},
-            "global_step": state["global_step"],
-            "callbacks": state["callbacks"],
-            "optimizer_states": [],
-            "lr_schedulers": [],
-            type(self._datamodule).__qualname__: files.read_json(folder / "data.json"),
-        }
-
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Set Lightning's counters to the checkpoint's step, as if its batches had been drawn by this process."""
         step = self.first_step = int(checkpoint["global_step"])
@@ -432,21 +348,6 @@ class VNCModule(lightning.LightningModule):
         totals.ready = totals.started = totals.processed = totals.completed = step
         steps = loop.manual_optimization.optim_step_progress.total
         steps.ready = steps.completed = step
-
-    def load_optimizer(self, folder: Path, optimizer: Any) -> None:
-        load_tensors(folder / files.OPTIMIZER_DIR, optimizer.named_pieces(self.gpt)[1])
-        state = files.read_json(folder / "trainer.json")
-        optimizer.step_count = int(state.get("optimizer_steps", state["global_step"]))
-
-    def _check_vocabulary(self, folder: Path) -> None:
-        from vnc.tokenizer import Tokenizer
-
-        theirs, mine = Tokenizer.load(folder), self._datamodule.tokenizer
-        if theirs.fingerprint != mine.fingerprint:
-            raise UserError(
-                f"{folder} was trained with another vocabulary ({theirs.vocab_size} tokens; this data's has "
-                f"{mine.vocab_size}); give the data the checkpoint's, such as --data.tokenizer {folder}"
-            )
 
     @property
     def _datamodule(self) -> Any:
@@ -462,15 +363,3 @@ class VNCModule(lightning.LightningModule):
         optimizer = self.trainer.optimizers[0]
         assert isinstance(optimizer, MuonAdamW)
         return optimizer
-
-
-def resumed_plan(trainer: lightning.Trainer) -> TrainingPlan | None:
-    """The plan of the checkpoint that `fit` goes on from, if any. Lightning sets trainer.ckpt_path only once the model
-    exists, which is too late to choose its batch; the command line's own callback knows it from the start."""
-    callbacks: Any = trainer.callbacks  # type: ignore[attr-defined]
-    configs = [callback.config for callback in callbacks if isinstance(callback, SaveConfigCallback)]
-    path = next((config.get("ckpt_path") for config in configs), None) or trainer.ckpt_path
-    if not path:
-        return None
-    file = files.resolve(Path(path)) / "plan.json"
-    return TrainingPlan.from_dict(files.read_json(file), str(file))

@@ -26,6 +26,7 @@ from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 from lightning.pytorch.trainer.states import TrainerFn
 
 from vnc import checkpoint as files
+from vnc import run_checkpoint
 from vnc.errors import UserError
 from vnc.launcher import Launcher, die_with_parent
 from vnc.processes import OtherRankError, Processes
@@ -191,15 +192,14 @@ class DistMuonStrategy(DDPStrategy):
         self.progress("saving")
         module: Any = self.lightning_module
         background = bool(storage_options and storage_options.get("background"))
-        self.saving = module.write_checkpoint(Path(filepath), checkpoint, background)
+        self.saving = run_checkpoint.write(module, Path(filepath), checkpoint, background)
         if not background:
             self.saving.result()
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         """What Lightning needs of a checkpoint directory; tensors are read later, straight into their places."""
         module: Any = self.lightning_module
-        values: dict[str, Any] = module.read_checkpoint(files.resolve(Path(checkpoint_path)))
-        return values
+        return run_checkpoint.read(module, files.resolve(Path(checkpoint_path)))
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
         module: Any = self.lightning_module
@@ -207,7 +207,8 @@ class DistMuonStrategy(DDPStrategy):
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         module: Any = self.lightning_module
-        module.load_optimizer(Path(checkpoint["folder"]), self.optimizers[0])
+        optimizer: Any = self.optimizers[0]
+        run_checkpoint.load_optimizer(Path(checkpoint["folder"]), module.gpt, optimizer)
 
     def remove_checkpoint(self, filepath: Any) -> None:
         raise UserError(f"{filepath}: checkpoints are removed by callbacks.CheckpointWriter, which knows which to keep")

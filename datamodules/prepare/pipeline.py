@@ -12,7 +12,6 @@ from datamodules.manifest import Manifest, write_manifest
 from datamodules.prepare import order
 from datamodules.prepare.batches import UNKNOWN_KIND, Format, refuse_bad_format
 from datamodules.prepare.left_out import LeftOut
-from datamodules.prepare.progress import Progress
 from datamodules.prepare.readers import read_file
 from datamodules.prepare.shards import write_shards
 from datamodules.prepare.source_files import LocalFiles, Source
@@ -26,6 +25,7 @@ from datamodules.prepare.workplace import (
     used,
     workplace,
 )
+from datamodules.progress import Progress
 from vnc.errors import UserError
 
 OnError = Literal["stop", "skip"]

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from datamodules.durable import append_line, read_lines, write_whole
 from datamodules.manifest import ShardEntry
-from datamodules.prepare.durable import append_line, read_lines, write_whole
 from datamodules.prepare.order import ShardPlan, row_group_stops
-from datamodules.prepare.progress import Progress
 from datamodules.prepare.spill import read_spill, spill_path
+from datamodules.progress import Progress
 from vnc.errors import UserError
 
 JOURNAL = "shards.jsonl"

@@ -18,9 +18,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from datamodules.durable import write_json
 from datamodules.prepare import order
 from datamodules.prepare.batches import MOST_BYTES
-from datamodules.prepare.durable import write_json
 from vnc.errors import UserError
 
 COMMIT_BYTES = 256_000_000

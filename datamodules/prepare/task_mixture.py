@@ -18,13 +18,13 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from datamodules.durable import append_line, write_whole
 from datamodules.manifest import Manifest, ShardEntry, write_manifest
-from datamodules.prepare.durable import append_line, write_whole
 from datamodules.prepare.hub import find_hub
-from datamodules.prepare.progress import Progress
 from datamodules.prepare.shards import JOURNAL, entry_of, finished, parquet_writer
 from datamodules.prepare.source_files import LocalFiles, Source, SourceFile
 from datamodules.prepare.workplace import STATE, already_done, refuse_foreign, refuse_small_disk, used, workplace
+from datamodules.progress import Progress
 from vnc.errors import UserError
 
 ROW_GROUP = 1_000

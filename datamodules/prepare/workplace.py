@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from datamodules.durable import write_json
 from datamodules.manifest import MANIFEST, Manifest, check_files, read_manifest
-from datamodules.prepare.durable import write_json
 from vnc.errors import UserError
 
 STATE = ".prepare"

@@ -45,12 +45,20 @@ def test_a_manifest_gives_checksums_and_is_held_to_its_sizes(tmp_path: Path, wri
     sizes = [write_shard(tmp_path / f"{name}.parquet", [name]).stat().st_size for name in "ab"]
     listed = [{"name": f"{name}.parquet", "rows": 1, "bytes": size, "sha256": name * 64}
               for name, size in zip("ab", sizes, strict=True)]  # fmt: skip
-    (tmp_path / "manifest.json").write_text(json.dumps({"shards": listed}))
+    about = {"format": 1, "dataset": "text", "source": "here", "settings": {}, "left_out": {}, "documents": 2}
+    (tmp_path / "manifest.json").write_text(json.dumps(about | {"shards": listed}))
     assert identity([read_shards(tmp_path)[1]]) == {
         "b.parquet": f"{sizes[1]} bytes with 1 documents, sha256 {'b' * 64}"
     }
+    third = write_shard(tmp_path / "c.parquet", ["one more"])
+    with refused("c.parquet: not in manifest.json"):
+        read_shards(tmp_path)
+    third.unlink()
     write_shard(tmp_path / "b.parquet", ["another text"])
-    with refused("b.parquet: .* bytes, but manifest.json beside it says"):
+    with refused("b.parquet: [0-9]* bytes, but [0-9]* in manifest.json"):
+        read_shards(tmp_path)
+    (tmp_path / "a.parquet").unlink()
+    with refused("a.parquet: missing, though manifest.json names it"):
         read_shards(tmp_path)
 
 

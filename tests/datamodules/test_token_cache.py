@@ -194,4 +194,14 @@ def test_training_reads_the_same_rows_with_and_without_it(folder: Path, tokenize
 
     assert rows() == rows(token_cache=False) == rows(token_cache=False, num_workers=2)
     assert rows(cache_dir=str(folder.parent / "elsewhere")) == rows()
-    assert list((folder.parent / "elsewhere").glob("*/*.arrow"))
+    assert len(list((folder.parent / "elsewhere").glob("data-*/*/*.arrow"))) == 3
+
+
+def test_data_folders_that_share_a_cache_folder_do_not_meet(
+    folder: Path, corpus: Path, tokenizer_folder: Path, tmp_path: Path, attach: Attach
+) -> None:
+    """Their shards have the same names."""
+    elsewhere = str(tmp_path / "elsewhere")
+    for data_dir in (folder, corpus, folder):
+        attach(FineWebEdu(str(data_dir), str(tokenizer_folder), lanes=4, cache_dir=elsewhere))
+    assert len(list(Path(elsewhere).glob("*/*/*.arrow"))) == 6
