@@ -83,25 +83,13 @@ def run(arguments: list[str]) -> None:
 
 
 def find_configs(arguments: list[str]) -> list[str]:
-    """The arguments, with a --config that is not in the working directory taken from those installed with vnc.
-
-    UserError when there is none, or when it is not YAML."""
-    import yaml
+    """The arguments, with each --config that is not in the working directory taken from those installed with vnc."""
+    from config_files import find_config
 
     found = list(arguments)
     for position, argument in enumerate(arguments[:-1]):
-        path = Path(arguments[position + 1])
-        installed = Path(__file__).parent / "configs" / path.name
-        if argument in ("--config", "-c") and not path.exists():
-            if path.parent.name != "configs" or not installed.is_file():
-                known = ", ".join(f"configs/{file.name}" for file in sorted(installed.parent.glob("*.yaml")))
-                raise UserError(f"{path}: no such configuration file; vnc comes with {known}")
-            found[position + 1] = str(installed)
         if argument in ("--config", "-c"):
-            try:
-                yaml.safe_load(Path(found[position + 1]).read_text())
-            except (OSError, ValueError, yaml.YAMLError) as error:
-                raise UserError(f"{found[position + 1]} is not YAML: {' '.join(str(error).split())}") from None
+            found[position + 1] = str(find_config(Path(arguments[position + 1])))
     return found
 
 

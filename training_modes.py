@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Literal, get_args
 
+from config_files import find_config
 from vnc.errors import UserError
 
 Mode = Literal["pretraining", "mid-training", "all"]
@@ -65,12 +66,7 @@ def train(
         raise UserError(f"--checkpoint {checkpoint}: no such checkpoint; give a directory such as "
                         "runs/NAME/checkpoints/last")  # fmt: skip
     for stage_config in (config,) * (mode != "mid-training") + (chat_config,) * (mode != "pretraining"):
-        installed = Path(__file__).parent / "configs" / Path(stage_config).name
-        if not Path(stage_config).is_file() and not (
-            Path(stage_config).parent.name == "configs" and installed.is_file()
-        ):
-            raise UserError(f"{stage_config}: no such configuration file; give one for each stage by --config and "
-                            "--chat_config")  # fmt: skip
+        find_config(Path(stage_config))
     if mode != "pretraining" and chat_dir is not None and "://" not in chat_dir and not Path(chat_dir).is_dir():
         raise UserError(f"--chat_dir {chat_dir}: no such folder; vnc prepare task_mixture --out {chat_dir} makes it")
     if chatcore_evals and "chatcore" not in suites():

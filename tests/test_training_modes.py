@@ -67,6 +67,7 @@ def test_mid_training_alone_starts_from_a_checkpoint(stages: list[list[str]], tm
         ({"mode": "mid-training"}, "--mode mid-training needs --checkpoint"),
         ({"mode": "mid-training", "checkpoint": "nowhere"}, "--checkpoint nowhere: no such checkpoint"),
         ({"mode": "all", "chat_config": "nowhere.yaml"}, "nowhere.yaml: no such configuration file"),
+        ({"mode": "all", "config": __file__}, "test_training_modes.py is not YAML"),
         ({"mode": "all", "chat_dir": "nowhere"}, "--chat_dir nowhere: no such folder"),
         ({"mode": "all", "checkpoint": "some"}, "--checkpoint some: only --mode mid-training"),
     ],
@@ -131,10 +132,10 @@ def test_an_unknown_mode_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: py
 
 
 def test_the_first_stage_that_fails_ends_it_with_its_exit_code(tmp_path: Path) -> None:
-    (tmp_path / "broken.yaml").write_text("model: {depth")
-    command = [sys.executable, "-m", "cli", "train", "--config", tmp_path / "broken.yaml", "--runs_dir", tmp_path]
+    (tmp_path / "wrong.yaml").write_text("model: {depht: 3}")
+    command = [sys.executable, "-m", "cli", "train", "--config", tmp_path / "wrong.yaml", "--runs_dir", tmp_path]
     ended = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=ROOT)
-    assert ended.returncode == 2 and "broken.yaml" in ended.stderr and "Traceback" not in ended.stderr
+    assert ended.returncode == 2 and "depht" in ended.stderr and "Traceback" not in ended.stderr
     assert ended.stdout.count("$ vnc fit") == 1
 
 
