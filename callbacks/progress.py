@@ -50,6 +50,8 @@ class Progress(Callback):
     ) -> None:
         if not trainer.is_global_zero:
             return
+        if trainer.global_step == self.first_step + 1 or self._at_end(trainer, pl_module):
+            self.say_what_data_cost(trainer)
         line = self.line(trainer, pl_module)
         if self.live is not None:
             self.live.update(Text(line))
@@ -75,6 +77,19 @@ class Progress(Callback):
     def say(self, text: str) -> None:
         """Print a line above the bar."""
         CONSOLE.print(Text(text), soft_wrap=True)
+
+    def say_what_data_cost(self, trainer: Trainer) -> None:
+        """What became of the tokens read so far, but for those that were simply learnt."""
+        wording = {
+            "data/cropped": "of tokens cropped",
+            "data/repeated": "of cells repeated",
+            "data/padded": "of cells padding",
+            "data/left_out": "of documents left out, with nothing to learn",
+        }
+        shares = ((float(trainer.callback_metrics.get(name, 0.0)), words) for name, words in wording.items())
+        said = [f"{share:.2%} {words}" for share, words in shares if share]
+        if said:
+            self.say(f"data so far: {', '.join(said)}")
 
     def line(self, trainer: Trainer, pl_module: LightningModule) -> str:
         """The line for the current step."""

@@ -83,8 +83,9 @@ def test_interrupted_and_resumed_it_equals_the_uninterrupted_run(fit: Any, base:
     assert losses(base / "runs" / "whole") == losses(base / "runs" / "parts")
 
 
-def test_metrics_say_what_became_of_the_tokens(fit: Any) -> None:
-    fit("shares", "--model.num_steps", 3)
+def test_metrics_and_the_console_say_what_became_of_the_tokens(fit: Any) -> None:
+    _, said = fit("shares", "--model.num_steps", 3)
+    assert said.count("data so far: ") == 2 and "% of cells padding" in said  # after the first step and the last
     header, *rows = Path("runs/shares/metrics.csv").read_text().splitlines()
     columns = header.split(",")
     assert {"data/cropped", "data/padded", "data/left_out", "train/data_wait_seconds"} <= set(columns)
