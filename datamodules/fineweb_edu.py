@@ -27,7 +27,8 @@ class FineWebEdu(RowDataModule):
         data_dir: folder of *.parquet files with a `text` column; the last one by name is validation. Or a URL:
             hf://datasets/OWNER/NAME/FOLDER, https://..., s3://... (docs/streaming.md).
         tokenizer: "gpt2", or a folder that `vnc tokenizer train` wrote.
-        packing: bestfit_split (nothing is lost), bestfit_crop (nanochat's), concat (GPT-2's) or bestfit_pad.
+        packing: concat (GPT-2's, which trained best), bestfit_split (nothing is lost), bestfit_crop (nanochat's) or
+            bestfit_pad.
         lanes: streams the data is read in; the number of processes must divide it. Part of the order of the data.
         seed: order of the data.
         num_workers: 0 reads on threads of the training process, n in n processes beside it.
@@ -43,7 +44,7 @@ class FineWebEdu(RowDataModule):
         self,
         data_dir: str = "data/fineweb_edu",
         tokenizer: str = "gpt2",
-        packing: Packing = "bestfit_split",
+        packing: Packing = "concat",
         lanes: int = 64,
         seed: int = 1337,
         num_workers: int = 0,

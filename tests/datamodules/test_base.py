@@ -162,7 +162,7 @@ def test_validation_leaves_the_position_alone(data: Callable[..., FineWebEdu], a
     [
         ({"seed": 4}, "seed was 3 .* now it is 4"),
         ({"lanes": 16}, "lanes was 8"),
-        ({"packing": "bestfit_pad"}, "packing was bestfit_split .* now it is bestfit_pad"),
+        ({"packing": "bestfit_pad"}, "packing was concat .* now it is bestfit_pad"),
     ],
 )
 def test_a_changed_setting_is_refused_on_resume(
