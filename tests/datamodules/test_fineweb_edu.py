@@ -109,9 +109,18 @@ def test_a_missing_folder_says_how_to_get_data(tokenizer_folder: Path, tmp_path:
         FineWebEdu(str(tmp_path / "nowhere"), str(tokenizer_folder)).setup("fit")
 
 
-def test_real_shards_fill_rows_and_resume(shared_data: Path, tokenizer_folder: Path, attach: Attach) -> None:
+def test_real_shards_fill_rows_and_resume(
+    shared_data: Path, tokenizer_folder: Path, tmp_path: Path, attach: Attach
+) -> None:
     def data() -> FineWebEdu:
-        return FineWebEdu(str(shared_data / "text"), str(tokenizer_folder), "bestfit_split", lanes=8, val_tokens=8192)
+        return FineWebEdu(
+            str(shared_data / "text"),
+            str(tokenizer_folder),
+            "bestfit_split",
+            lanes=8,
+            val_tokens=128 * 64,
+            cache_dir=str(tmp_path),  # the shared folder is only read
+        )
 
     whole = attach(data(), sequence_len=128, rows=8, num_steps=4)
     batches = list(whole.train_dataloader())
