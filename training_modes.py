@@ -72,6 +72,8 @@ def train(
     if chatcore_evals and "chatcore" not in suites():
         raise UserError(f"--chatcore_evals: vnc evaluate has no suite chatcore in this version (it has "
                         f"{', '.join(suites())}); leave it out")  # fmt: skip
+    if mode == "all":
+        check_chat_data(find_config(Path(chat_config)), chat_dir)
     stage = ["--runs_dir", runs_dir, "--trainer.devices", str(devices), "--resume", "true"]
     stage += option("--model.device_batch_size", device_batch_size)
     base, chat = Path(runs_dir) / name, Path(runs_dir) / f"{name}_chat"
@@ -90,6 +92,22 @@ def train(
         stop_if_interrupted(chat)
         if chatcore_evals:
             run("evaluate", "--suite", "chatcore", "--checkpoint", str(chat / "checkpoints" / "last"))
+
+
+def check_chat_data(config: Path, chat_dir: str | None) -> None:
+    """UserError, before hours of pretraining, for what mid-training's task mixture would find missing after them."""
+    import yaml
+
+    data = yaml.safe_load(config.read_text()).get("data") or {}
+    if str(data.get("class_path", "")).rpartition(".")[2] != "TaskMixture":
+        return
+    from datamodules.task_mixture import TaskMixture
+    from datamodules.tasks.spec import open_task
+
+    given = {} if chat_dir is None else {"data_dir": chat_dir}
+    mixture = TaskMixture(**((data.get("init_args") or {}) | given))
+    for spec in mixture.specs:
+        open_task(spec, mixture.data_dir)
 
 
 def suites() -> tuple[str, ...]:

@@ -22,6 +22,7 @@ def stages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "chats").mkdir()
     monkeypatch.setattr(training_modes, "run", lambda *arguments: commands.append(list(arguments)))
+    monkeypatch.setattr(training_modes, "check_chat_data", lambda *_: None)
     monkeypatch.setattr(training_modes, "vocabulary", lambda checkpoint: f"vocabulary of {checkpoint}")
     return commands
 
@@ -126,6 +127,18 @@ def test_sigterm_is_passed_on_and_nothing_follows(tmp_path: Path, stage_code: in
         process.kill()
 
 
+def test_data_that_mid_training_lacks_is_missed_before_pretraining(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[Any] = []
+    monkeypatch.setattr(training_modes, "run", lambda *arguments: ran.append(arguments))
+    with pytest.raises(UserError, match=r"smoltalk.train.parquet .*no such file for task smoltalk"):
+        training_modes.train("all", chat_dir=str(tmp_path))
+    assert ran == []
+    (tmp_path / "made_up.yaml").write_text("data: {class_path: TaskMixture, init_args: {tasks: [{task: spelling}]}}")
+    training_modes.check_chat_data(tmp_path / "made_up.yaml", None)
+
+
 def test_an_unknown_mode_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert vnc(monkeypatch, "train", "--mode", "finetuning") == 2
     assert "finetuning" in capsys.readouterr().err
@@ -133,7 +146,9 @@ def test_an_unknown_mode_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: py
 
 def test_the_first_stage_that_fails_ends_it_with_its_exit_code(tmp_path: Path) -> None:
     (tmp_path / "wrong.yaml").write_text("model: {depht: 3}")
-    command = [sys.executable, "-m", "cli", "train", "--config", tmp_path / "wrong.yaml", "--runs_dir", tmp_path]
+    (tmp_path / "chat.yaml").write_text("data: {class_path: TaskMixture, init_args: {tasks: [{task: spelling}]}}")
+    command = [sys.executable, "-m", "cli", "train", "--config", tmp_path / "wrong.yaml", "--chat_config",
+               tmp_path / "chat.yaml", "--runs_dir", tmp_path]  # fmt: skip
     ended = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=ROOT)
     assert ended.returncode == 2 and "depht" in ended.stderr and "Traceback" not in ended.stderr
     assert ended.stdout.count("$ vnc fit") == 1
