@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.fitting import SMALL, losses, tensors, vnc
+from tests.launching import Process, started
 from vnc import schedule
 from vnc.depth import make_plan
 
@@ -157,3 +158,19 @@ def corpus_of_boats(tmp_path: Path) -> Path:
         pq.write_table(pa.table({"text": part}), folder / f"shard_{shard}.parquet")
     Tokenizer.train(texts, 280).save(folder / "tokenizer")
     return folder
+
+
+@pytest.mark.slow
+def test_two_processes_train_a_mixture_to_the_same_weights(base: Path) -> None:
+    """Conversations differ in how much of them is learnt, so a step's loss must be shared out by targets over all ranks
+    and micro-batches, not by rows."""
+    runs = {}
+    for devices in (1, 2):
+        command = ("-m", "cli", "fit", *CHAT, "--data.tokenizer", "runs/base/checkpoints/last", "--model.init_from",
+                   "runs/base", "--model.num_steps", "4", "--trainer.devices", devices, "--name", f"on_{devices}")  # fmt: skip
+        with started(Process(base, *command)) as (process,):
+            assert process.end() == 0, process.err
+        runs[devices] = base / "runs" / f"on_{devices}"
+    one, two = (tensors(run / "checkpoints" / "last") for run in runs.values())
+    assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+    assert losses(runs[1]) == losses(runs[2])
