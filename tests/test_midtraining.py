@@ -167,7 +167,8 @@ def test_two_processes_train_a_mixture_to_the_same_weights(base: Path) -> None:
     runs = {}
     for devices in (1, 2):
         command = ("-m", "cli", "fit", *CHAT, "--data.tokenizer", "runs/base/checkpoints/last", "--model.init_from",
-                   "runs/base", "--model.num_steps", "4", "--trainer.devices", devices, "--name", f"on_{devices}")  # fmt: skip
+                   "runs/base", "--model.num_steps", 4, "--trainer.devices", devices,
+                   "--name", f"on_{devices}")  # fmt: skip
         with started(Process(base, *command)) as (process,):
             assert process.end() == 0, process.err
         runs[devices] = base / "runs" / f"on_{devices}"
