@@ -36,8 +36,9 @@ VERBS = {
     "chat": ("vnc.chat:chat", "talk to a checkpoint"),
     "evaluate": ("vnc.evals.evaluate:evaluate", "score a checkpoint on in-context-learning tasks"),
     "export": ("vnc.export:export", "weights, sizes and tokenizer alone, for inference"),
+    "import gpt2": ("vnc.gpt2_import:import_gpt2", "a Hugging Face GPT-2, to score beside your own model"),
 }
-POSITIONAL = {"export"}  # verbs whose required arguments stand without --names
+POSITIONAL = {"export", "import gpt2"}  # verbs whose required arguments stand without --names
 
 
 def main() -> None:

@@ -160,7 +160,9 @@ def load_model(
     folder = resolve(Path(path))
     config, chat = read_model_json(folder)
     tokenizer = Tokenizer.load(folder)
-    if tokenizer.vocab_size != config.vocab_size:
+    # An imported GPT-2 (vnc/gpt2_import.py) ends with its BOS: it has no tokens of conversations, and cannot say them.
+    imported = not chat and config.vocab_size == tokenizer.bos_id + 1
+    if tokenizer.vocab_size != config.vocab_size and not imported:
         raise UserError(f"{folder}: its tokenizer has {tokenizer.vocab_size} tokens, its model {config.vocab_size}; "
                         "files of two checkpoints were mixed")  # fmt: skip
     dtype = compute_dtype if compute_dtype is not None else choose_compute_dtype("auto", device)[0]
