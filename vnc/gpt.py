@@ -29,6 +29,7 @@ from vnc.loss import cap_logits, summed_cross_entropy, token_cross_entropy
 
 if TYPE_CHECKING:
     from vnc.cache import KVCache, LayerCache
+    from vnc.evals.tree_attention import TreeLayer, TreeReading
 
 
 class Linear(nn.Linear):
@@ -128,7 +129,8 @@ class Attention(nn.Module):
         x: torch.Tensor,
         value_embedding: torch.Tensor | None,
         rotary: tuple[torch.Tensor, torch.Tensor] | None,
-        cache: LayerCache | None = None,
+        cache: LayerCache | TreeLayer | None = None,
+        first: int = 0,
     ) -> torch.Tensor:
         B, T, C = x.shape
         H, D = self.config.n_head, self.config.head_dim
@@ -146,8 +148,8 @@ class Attention(nn.Module):
         if cache is None:
             y = attention(q, k, v, self.window, self.scale)
         else:
-            y = cache.attend(q, k, v, self.scale)
-        return self.proj(y.transpose(1, 2).reshape(B, T, C))  # type: ignore[no-any-return]
+            y = cache.attend(q[:, :, first:], k, v, self.scale)
+        return self.proj(y.transpose(1, 2).reshape(B, T - first, C))  # type: ignore[no-any-return]
 
 
 class MLP(nn.Module):
@@ -176,9 +178,10 @@ class Block(nn.Module):
         x: torch.Tensor,
         value_embedding: torch.Tensor | None,
         rotary: tuple[torch.Tensor, torch.Tensor] | None,
-        cache: LayerCache | None = None,
+        cache: LayerCache | TreeLayer | None = None,
+        first: int = 0,
     ) -> torch.Tensor:
-        x = x + self.attn(self.attn_norm(x), value_embedding, rotary, cache)
+        x = x[:, first:] + self.attn(self.attn_norm(x), value_embedding, rotary, cache, first)
         return x + self.mlp(self.mlp_norm(x))  # type: ignore[no-any-return]
 
 
@@ -256,10 +259,11 @@ class GPT(nn.Module):
             self._rotary = cached
         return cached[0][:length], cached[1][:length]
 
-    def forward(self, inputs: torch.Tensor, cache: KVCache | None = None) -> torch.Tensor:
-        """(B, T) token ids -> (B, T, C) normalised hidden states, in the compute dtype.
+    def forward(self, inputs: torch.Tensor, cache: KVCache | TreeReading | None = None, first: int = 0) -> torch.Tensor:
+        """(B, T) token ids -> (B, T - first, C) normalised hidden states, in the compute dtype.
 
         With a cache, `inputs` continue what the cache holds, row by row, and each row may stand at another position.
+        `first`: positions before it are not wanted, and the last layer leaves them out (evals/tree_attention.py).
         """
         config, T = self.config, inputs.size(1)
         positions = None if cache is None else cache.positions(T)  # (B, T), or None for 0 .. T-1
@@ -284,16 +288,17 @@ class GPT(nn.Module):
                 x = scaled(self.residual_scale[layer], x) + scaled(self.x0_scale[layer], x0)
                 if str(layer) in self.value_embeds:
                     value_embedding = self.value_embeds[str(layer)](inputs).to(x.dtype)
-            x = block(x, value_embedding, rotary, None if cache is None else cache.layers[layer])
+            skipped = first if layer == config.n_layer - 1 else 0
+            x = block(x, value_embedding, rotary, None if cache is None else cache.layers[layer], skipped)
             if layer == config.n_layer // 2:
                 middle = x
         if config.extras:
-            x = x - scaled(self.backout_scale, middle)
+            x = x - scaled(self.backout_scale, middle[:, -x.size(1) :])
         if cache is not None:
             cache.advance(T)
         return self.final_norm(x)  # type: ignore[no-any-return]
 
-    def smear(self, x: torch.Tensor, cache: KVCache | None) -> torch.Tensor:
+    def smear(self, x: torch.Tensor, cache: KVCache | TreeReading | None) -> torch.Tensor:
         """x[t] + scale * sigmoid(gate(x[t])) * x[t - 1]; nothing is added at the first position of a row."""
         if cache is None:
             previous = F.pad(x[:, :-1], (0, 0, 1, 0))

@@ -15,14 +15,15 @@ Everything here is a rule that published CORE figures depend on (nanochat's core
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
 
 from vnc.errors import UserError
-from vnc.evals.bundle import Example, Kind, LanguageModeling, MultipleChoice, Schema, Task
+from vnc.evals.bundle import Task
+from vnc.evals.examples import Judged, Kind, LanguageModeling, MultipleChoice, Schema
 from vnc.tokenizer import Tokenizer
 
 SHUFFLE_SEED = 1337
@@ -52,14 +53,22 @@ class Question:
     """The right option; None in language modelling."""
 
 
-def make_questions(task: Task, tokenizer: Tokenizer, context: int, max_examples: int | None = None) -> list[Question]:
-    """The questions of a task in the order in which the reference asks them, prompts at most `context` tokens long."""
+def make_questions(
+    task: Task,
+    tokenizer: Tokenizer,
+    context: int,
+    max_examples: int | None = None,
+    first: int = 0,
+    step: int = 1,
+) -> Iterator[Question]:
+    """The questions of a task that is judged by likelihood, in the order in which the reference asks them, prompts at
+    most `context` tokens long; of these only every `step`-th, from `first` on."""
     check_rows(task, max_examples)
     rows = scored_rows(len(task.examples), max_examples)
-    examples = [task.examples[row] for row in rows]
-    questions = []
-    for first in range(0, len(examples), ENCODE_ROWS):
-        places = range(first, min(first + ENCODE_ROWS, len(examples)))
+    examples: list[Judged] = [task.examples[row] for row in rows]  # type: ignore[misc]  # by the task's kind
+    wanted = range(first, len(examples), step)
+    for start in range(0, len(wanted), ENCODE_ROWS):
+        places = wanted[start : start + ENCODE_ROWS]
         texts = []
         for place in places:
             shots = [examples[shot] for shot in fewshot_places(len(examples), place, task.num_fewshot)]
@@ -70,8 +79,7 @@ def make_questions(task: Task, tokenizer: Tokenizer, context: int, max_examples:
             prompts = tuple(cut_to_context(prompt, context) for prompt in judged_spans(ids, task.kind))
             example = examples[place]
             gold = None if isinstance(example, LanguageModeling) else example.gold
-            questions.append(Question(rows[place], prompts, gold))
-    return questions
+            yield Question(rows[place], prompts, gold)
 
 
 def check_rows(task: Task, max_examples: int | None = None) -> None:
@@ -98,7 +106,7 @@ def fewshot_places(count: int, place: int, shots: int) -> list[int]:
     return [other + (other >= place) for other in drawn]
 
 
-def prompt_texts(example: Example, shots: Sequence[Example], delimiter: str) -> list[str]:
+def prompt_texts(example: Judged, shots: Sequence[Judged], delimiter: str) -> list[str]:
     """One text for each option. Language modelling gives two: without the continuation and with it."""
     before = "".join(f"{_solved(shot, delimiter)}\n\n" for shot in shots)
     match example:
@@ -112,7 +120,7 @@ def prompt_texts(example: Example, shots: Sequence[Example], delimiter: str) -> 
             return [asked.strip(), asked + example.continuation]
 
 
-def _solved(example: Example, delimiter: str) -> str:
+def _solved(example: Judged, delimiter: str) -> str:
     match example:
         case MultipleChoice():
             return f"{example.query}{delimiter}{example.choices[example.gold]}"

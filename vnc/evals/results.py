@@ -1,7 +1,7 @@
 """What an evaluation found: row by row, task by task, and in one number.
 
 A centred score is 0 where guessing is and 1 where all answers are right: (accuracy - baseline) / (1 - baseline). CORE
-is the mean of the centred scores of its tasks (DCLM, arXiv 2406.11794).
+is the mean of the centred scores of its tasks (DCLM, arXiv 2406.11794); so is ChatCORE of its own.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from vnc.evals.bundle import Kind, LeftOut
+from vnc.evals.bootstrap import Interval, mean_interval
+from vnc.evals.bundle import LeftOut
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one row."""
+    """What became of one row that was answered by likelihood."""
 
     row: int
     """Its index in the task's file."""
@@ -30,13 +31,26 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Written:
+    """What became of one row that was answered by writing."""
+
+    row: int
+    """Its index in the task's file."""
+    correct: bool
+    answer: str
+    """What the model wrote, or what was found in it."""
+    expected: str
+
+
+@dataclass(frozen=True)
 class TaskResult:
     label: str
-    kind: Kind
+    kind: str
+    """The type of the task: how its rows are asked and judged."""
     num_fewshot: int
     baseline: float
     """Accuracy of guessing."""
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[Outcome, ...] | tuple[Written, ...]
     """In the order in which the rows were asked."""
 
     @property
@@ -47,15 +61,21 @@ class TaskResult:
     def centered(self) -> float:
         return centered(self.accuracy, self.baseline)
 
+    def centered_rows(self) -> list[float]:
+        """The centred score of each row alone; their mean is the task's."""
+        return [centered(float(outcome.correct), self.baseline) for outcome in self.outcomes]
+
 
 @dataclass(frozen=True)
 class SuiteResult:
     tasks: tuple[TaskResult, ...]
     left_out: tuple[LeftOut, ...] = ()
     """Tasks that were wanted, but are in none of the averages."""
+    metric: str = "core"
+    """What the mean centred score is called."""
 
     @property
-    def core(self) -> float:
+    def score(self) -> float:
         """Mean centred score."""
         return fmean(task.centered for task in self.tasks)
 
@@ -69,11 +89,16 @@ class SuiteResult:
         """The tasks on which guessing scores something, so that an accuracy can be compared with chance."""
         return tuple(task for task in self.tasks if task.baseline > 0)
 
+    def interval(self) -> Interval:
+        """95% bootstrap interval of the score: each task's rows are drawn anew, its tasks stay."""
+        return mean_interval([task.centered_rows() for task in self.tasks])
+
     def as_dict(self) -> dict[str, Any]:
         """JSON-able: the averages, and each task with its rows."""
         chosen = self.choice_tasks
         return {
-            "core": self.core,
+            self.metric: self.score,
+            f"{self.metric}_interval": list(self.interval()),
             "mean_accuracy": self.mean_accuracy,
             "choice_tasks_mean_accuracy": fmean(task.accuracy for task in chosen) if chosen else None,
             "left_out": [dataclasses.asdict(task) for task in self.left_out],
@@ -84,6 +109,7 @@ class SuiteResult:
                     "num_fewshot": task.num_fewshot,
                     "rows": len(task.outcomes),
                     "accuracy": task.accuracy,
+                    "accuracy_interval": list(mean_interval([[float(row.correct) for row in task.outcomes]])),
                     "random_baseline": task.baseline,
                     "centered": task.centered,
                     "outcomes": [dataclasses.asdict(outcome) for outcome in task.outcomes],

@@ -1,21 +1,23 @@
 """How well a model predicts the judged tokens of many prompts, in batches.
 
-A batch holds whole questions of nearly equal length, padded on the right: causal attention never sees the padding.
-Only judged positions are turned into logits, which is most of the work saved where vocabularies are large.
+The prompts of a question are read as trees (trees.py): what they share is read once. A batch holds trees of nearly
+equal length, of whatever task, padded on the right where causal attention never sees the padding. Only judged positions
+are turned into logits, which is most of the work saved where vocabularies are large.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from vnc.errors import UserError
-from vnc.evals.prompts import Prompt, Question
+from vnc.evals.prompts import Question
+from vnc.evals.tree_attention import TreeReading
+from vnc.evals.trees import Tree, batches, lay_out, plant
 from vnc.gpt import GPT
 from vnc.loss import cap_logits, chunk_tokens
 
@@ -40,76 +42,51 @@ def score(
     gpt: GPT,
     questions: Sequence[Question],
     batch_tokens: int | None = None,
-    done: Callable[[int], None] | None = None,
+    done: Callable[[Sequence[int]], None] | None = None,
 ) -> list[tuple[Scored, ...]]:
     """One Scored for each prompt of each question, in their order.
 
-    `done` hears after each batch how many questions it held. Nothing is drawn at random, and the model's mode is
-    left as it was.
+    `done` hears the indices of the questions that have just become complete. Nothing is drawn at random, and the
+    model's mode is left as it was.
     """
     budget = batch_tokens or BATCH_TOKENS.get(gpt.wte.weight.device.type, BATCH_TOKENS["cpu"])
-    results: list[tuple[Scored, ...]] = [()] * len(questions)
+    results = [[NOTHING_JUDGED] * len(question.prompts) for question in questions]
+    trees = plant(questions)
+    left = [0] * len(questions)
+    for tree in trees:
+        left[tree.question] += 1
     was_training = gpt.training
     gpt.eval()
     try:
-        for places in batches(questions, budget):
-            prompts = [prompt for place in places for prompt in questions[place].prompts]
-            scored = iter(score_prompts(gpt, prompts, budget))
-            for place in places:
-                results[place] = tuple(islice(scored, len(questions[place].prompts)))
+        if done is not None and (empty := [index for index, count in enumerate(left) if not count]):
+            done(empty)
+        for batch in batches(trees, budget):
+            scored = iter(score_trees(gpt, batch))
+            for tree in batch:
+                for owners in tree.owners:
+                    found = next(scored)
+                    for option in owners:
+                        results[tree.question][option] = found
+                left[tree.question] -= 1
             if done is not None:
-                done(len(places))
+                done([index for index in {tree.question: None for tree in batch} if not left[index]])
     finally:
         gpt.train(was_training)
-    return results
-
-
-def batches(questions: Sequence[Question], budget: int) -> Iterator[list[int]]:
-    """Indices of the questions in batches, longest first (whatever memory is needed is needed at once, and the time
-    left is never estimated too low); each batch is of at most `budget` tokens, or one question."""
-    longest = [max(len(prompt.tokens) for prompt in question.prompts) for question in questions]
-    batch: list[int] = []
-    width = prompts = 0
-    for place in sorted(range(len(questions)), key=longest.__getitem__, reverse=True):
-        more = len(questions[place].prompts)
-        if batch and (prompts + more) * width > budget:
-            yield batch
-            batch, prompts = [], 0
-        if not batch:
-            width = longest[place]
-        batch.append(place)
-        prompts += more
-    if batch:
-        yield batch
-
-
-def score_prompts(gpt: GPT, prompts: Sequence[Prompt], budget: int) -> list[Scored]:
-    """One Scored for each prompt, from passes of at most `budget` tokens or one prompt."""
-    keys = [(prompt.tokens.tobytes(), prompt.start) for prompt in prompts]
-    # Equal prompts are scored once, so that equal options tie, whatever a pass does to rounding.
-    judged = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if prompt.start < len(prompt.tokens)}
-    rows = max(1, budget // max((len(prompt.tokens) for prompt in judged.values()), default=1))
-    scored: dict[tuple[bytes, int], Scored] = {}
-    for first in range(0, len(judged), rows):
-        group = [*judged][first : first + rows]
-        scored |= zip(group, _forward(gpt, [judged[key] for key in group]), strict=True)
-    return [scored.get(key, NOTHING_JUDGED) for key in keys]
+    return [tuple(options) for options in results]
 
 
 @torch.no_grad()  # not inference_mode: the rotary table that a first pass leaves in the model must still serve training
-def _forward(gpt: GPT, prompts: Sequence[Prompt]) -> list[Scored]:
+def score_trees(gpt: GPT, trees: Sequence[Tree]) -> list[Scored]:
+    """One Scored for each prompt of each tree, from one pass of the model."""
     device = gpt.wte.weight.device
-    width = max(len(prompt.tokens) for prompt in prompts) - 1  # the last token is judged, but nothing follows it
-    inputs = np.zeros((len(prompts), width), dtype=np.int64)
-    for row, prompt in enumerate(prompts):
-        inputs[row, : len(prompt.tokens) - 1] = prompt.tokens[:-1]
-    before = [row * width + np.arange(prompt.start - 1, len(prompt.tokens) - 1) for row, prompt in enumerate(prompts)]
-    targets = torch.from_numpy(np.concatenate([prompt.tokens[prompt.start :] for prompt in prompts])).to(device).long()
-    hidden = gpt(torch.from_numpy(inputs).to(device)).flatten(0, 1)
-    losses, hits = judge_tokens(gpt, hidden[torch.from_numpy(np.concatenate(before)).to(device)], targets)
+    grove = lay_out(trees)
+    reading = TreeReading(gpt.config, grove, device)
+    hidden = gpt(torch.from_numpy(grove.tokens).to(device), reading, grove.first).flatten(0, 1)
+    judged, targets = (torch.from_numpy(each).to(device) for each in (grove.judged, grove.targets))
+    losses, hits = judge_tokens(gpt, hidden[judged], targets)
     if not np.isfinite(losses).all():
         raise UserError("the model's losses are not finite numbers: its weights are broken; use an earlier checkpoint")
-    ends = np.cumsum([len(positions) for positions in before])[:-1]
+    ends = np.cumsum(grove.counts)[:-1]
     return [
         Scored(float(loss.mean(dtype=np.float64)), bool(hit.all()))
         for loss, hit in zip(np.split(losses, ends), np.split(hits, ends), strict=True)

@@ -1,8 +1,15 @@
-"""Score all tasks of a bundle with one model."""
+"""Score all tasks of a bundle with one model.
+
+The rows of all tasks are scored together, so that a batch holds rows of equal length whatever their task; only so many
+prompts are in memory at a time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 from vnc.checkpoint import LoadedModel
 from vnc.evals.bundle import Bundle, Task
@@ -13,29 +20,83 @@ from vnc.evals.scoring import Scored, score
 Progress = Callable[[str, int], None]
 """Hears (label of the task, rows just scored)."""
 
+TOKENS_AT_A_TIME = 8_000_000  # of prompts, in int32: 32 MB
+
+
+@dataclass(frozen=True)
+class Share:
+    """The rows that one of several processes scores: every `of`-th of each task, from `number` on."""
+
+    number: int = 0
+    of: int = 1
+
+
+WHOLE = Share()
+
 
 def score_bundle(
-    loaded: LoadedModel, bundle: Bundle, max_examples: int | None = None, progress: Progress | None = None
+    loaded: LoadedModel,
+    bundle: Bundle,
+    max_examples: int | None = None,
+    progress: Progress | None = None,
+    share: Share = WHOLE,
 ) -> SuiteResult:
-    """Every task of the bundle, at most `max_examples` rows of each. A pure function of its arguments: the model, its
-    mode and all random states are left as they were."""
-    results = (score_task(loaded, task, max_examples, progress) for task in bundle.tasks)
-    return SuiteResult(tuple(results), bundle.left_out)
+    """Every task of the bundle, at most `max_examples` rows of each, or a share of these (to be joined by `merge`).
+
+    A pure function of its arguments: the model, its mode and all random states are left as they were."""
+    outcomes: list[list[Outcome]] = [[] for _ in bundle.tasks]
+    for numbers, questions in _portions(loaded, bundle.tasks, max_examples, share):
+
+        def done(places: Sequence[int], numbers: list[int] = numbers) -> None:
+            if progress is not None:
+                for number, rows in Counter(numbers[place] for place in places).items():
+                    progress(bundle.tasks[number].label, rows)
+
+        scored = score(loaded.gpt, questions, done=done)
+        for number, question, options in zip(numbers, questions, scored, strict=True):
+            outcomes[number].append(outcome(question, options))
+    tasks = (
+        TaskResult(task.label, task.kind, task.num_fewshot, task.baseline, tuple(found))
+        for task, found in zip(bundle.tasks, outcomes, strict=True)
+    )
+    return SuiteResult(tuple(tasks), bundle.left_out)
 
 
 def score_task(
     loaded: LoadedModel, task: Task, max_examples: int | None = None, progress: Progress | None = None
 ) -> TaskResult:
     """One task, at most `max_examples` rows of it."""
-    questions = make_questions(task, loaded.tokenizer, loaded.gpt.config.sequence_len, max_examples)
+    return score_bundle(loaded, Bundle((task,)), max_examples, progress).tasks[0]
 
-    def done(rows: int) -> None:
-        if progress is not None:
-            progress(task.label, rows)
 
-    scored = score(loaded.gpt, questions, done=done)
-    outcomes = tuple(outcome(question, options) for question, options in zip(questions, scored, strict=True))
-    return TaskResult(task.label, task.kind, task.num_fewshot, task.baseline, outcomes)
+def merge(shares: Sequence[SuiteResult]) -> SuiteResult:
+    """The whole result from the shares 0, 1, ... of it: rows again in the order in which they are asked."""
+    tasks = []
+    for parts in zip(*(share.tasks for share in shares), strict=True):
+        dealt = zip_longest(*(part.outcomes for part in parts))
+        outcomes = tuple(found for turn in dealt for found in turn if found is not None)
+        tasks.append(replace(parts[0], outcomes=outcomes))
+    return replace(shares[0], tasks=tuple(tasks))
+
+
+def _portions(
+    loaded: LoadedModel, tasks: Sequence[Task], max_examples: int | None, share: Share
+) -> Iterator[tuple[list[int], list[Question]]]:
+    """(index of each question's task, the questions), a few million tokens at a time."""
+    numbers: list[int] = []
+    questions: list[Question] = []
+    tokens = 0
+    for number, task in enumerate(tasks):
+        context = loaded.gpt.config.sequence_len
+        for question in make_questions(task, loaded.tokenizer, context, max_examples, share.number, share.of):
+            numbers.append(number)
+            questions.append(question)
+            tokens += sum(len(prompt.tokens) for prompt in question.prompts)
+            if tokens >= TOKENS_AT_A_TIME:
+                yield numbers, questions
+                numbers, questions, tokens = [], [], 0
+    if questions:
+        yield numbers, questions
 
 
 def outcome(question: Question, options: Sequence[Scored]) -> Outcome:

@@ -8,7 +8,8 @@ import yaml
 
 from tests.vnc.evals.conftest import ROWS
 from vnc.errors import UserError
-from vnc.evals.bundle import LanguageModeling, LeftOut, MultipleChoice, Schema, read_bundle
+from vnc.evals.bundle import LeftOut, read_bundle
+from vnc.evals.examples import LanguageModeling, MultipleChoice, Schema
 from vnc.tinyworld.tasks import TASKS
 from vnc.tinyworld.tasks import write_bundle as write_tinyworld
 

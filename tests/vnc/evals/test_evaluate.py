@@ -49,7 +49,7 @@ def test_table_and_json(
         assert any(
             line.split()[0] == task.label and f"{task.accuracy:.4f}" in line for line in printed.splitlines()[1:-2]
         )
-    assert f"{result.core:.4f}" in printed
+    assert f"{result.score:.4f}" in printed
     assert list(tmp_path.glob(".scores*")) == []
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from vnc.errors import UserError
-from vnc.evals.bundle import Example, LanguageModeling, MultipleChoice, Schema, Task
+from vnc.evals.bundle import Task
+from vnc.evals.examples import Example, LanguageModeling, MultipleChoice, Schema
 from vnc.evals.prompts import (
     Prompt,
     common_prefix,
@@ -89,7 +90,7 @@ def test_long_prompts_keep_their_last_tokens() -> None:
 def test_questions_start_with_bos_and_know_their_row(tokenizer: Tokenizer) -> None:
     examples = tuple(MultipleChoice(f"Mara {n}", ("a goat", "a cat"), n % 2) for n in range(200))
     task = Task("t", "multiple_choice", 1, " ", 0.5, examples)
-    questions = make_questions(task, tokenizer, 1000)
+    questions = [*make_questions(task, tokenizer, 1000)]
     assert [question.row for question in questions] == scored_rows(200)
     for place, question in enumerate(questions):
         assert question.gold == question.row % 2
@@ -102,6 +103,6 @@ def test_questions_start_with_bos_and_know_their_row(tokenizer: Tokenizer) -> No
 
 def test_more_solved_examples_than_other_rows(tokenizer: Tokenizer) -> None:
     task = Task("t", "language_modeling", 3, " ", 0.0, (LanguageModeling("a", "b"),) * 9)
-    assert len(make_questions(task, tokenizer, 100, max_examples=4)) == 4
+    assert len([*make_questions(task, tokenizer, 100, max_examples=4)]) == 4
     with pytest.raises(UserError, match="t: its 3 solved examples .* from 2 other rows; score at least 4 rows"):
-        make_questions(task, tokenizer, 100, max_examples=3)
+        next(make_questions(task, tokenizer, 100, max_examples=3))

@@ -33,7 +33,7 @@ def test_gpt2_xl_core() -> None:
     for accuracy, percent, published in GPT2_XL:
         assert centered(accuracy, 0.01 * percent) == pytest.approx(published, abs=2e-6)
     tasks = tuple(task(accuracy, 0.01 * percent, 2000) for accuracy, percent, _ in GPT2_XL)
-    assert SuiteResult(tasks).core == pytest.approx(GPT2_XL_CORE, abs=2e-4)  # accuracies of 2,000 rows are rounded
+    assert SuiteResult(tasks).score == pytest.approx(GPT2_XL_CORE, abs=2e-4)  # accuracies of 2,000 rows are rounded
 
 
 @pytest.mark.parametrize("size", ["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"])
@@ -51,7 +51,7 @@ def test_published_core_figures(shared_data: Path, size: str) -> None:
 
 def test_averages() -> None:
     result = SuiteResult((task(0.7, 0.25, 10), task(0.5, 0.5, 10), task(0.2, 0.0, 10)), (LeftOut("x", "no data"),))
-    assert result.core == pytest.approx((0.6 + 0.0 + 0.2) / 3)
+    assert result.score == pytest.approx((0.6 + 0.0 + 0.2) / 3)
     assert result.mean_accuracy == pytest.approx(1.4 / 3)
     assert [each.baseline for each in result.choice_tasks] == [0.25, 0.5]
     values = result.as_dict()

@@ -15,8 +15,8 @@ from vnc.checkpoint import LoadedModel
 from vnc.config import GPTConfig
 from vnc.errors import UserError
 from vnc.evals.bundle import read_bundle
-from vnc.evals.prompts import Prompt, Question, make_questions
-from vnc.evals.scoring import batches, score
+from vnc.evals.prompts import make_questions
+from vnc.evals.scoring import score
 from vnc.evals.suite import score_bundle, score_task
 from vnc.gpt import GPT
 from vnc.tokenizer import Tokenizer
@@ -49,7 +49,7 @@ def test_some_prompts_of_these_tests_are_cut_and_some_are_not(model: LoadedModel
 @pytest.mark.parametrize("batch_tokens", [1, 150, 100_000])
 def test_batches_change_nothing(model: LoadedModel, bundle: Path, batch_tokens: int) -> None:
     for task in read_bundle(bundle).tasks:
-        questions = make_questions(task, model.tokenizer, CONTEXT)
+        questions = [*make_questions(task, model.tokenizer, CONTEXT)]
         alone = [score(model.gpt, [question])[0] for question in questions]
         for one, together in zip(alone, score(model.gpt, questions, batch_tokens), strict=True):
             for a, b in zip(one, together, strict=True):
@@ -59,7 +59,7 @@ def test_batches_change_nothing(model: LoadedModel, bundle: Path, batch_tokens: 
 
 def test_losses_are_means_over_the_judged_tokens(model: LoadedModel, bundle: Path) -> None:
     for task in read_bundle(bundle).tasks:
-        questions = make_questions(task, model.tokenizer, CONTEXT)
+        questions = [*make_questions(task, model.tokenizer, CONTEXT)]
         for question, options in zip(questions, score(model.gpt, questions), strict=True):
             for prompt, option in zip(question.prompts, options, strict=True):
                 plain = mean_loss(model, prompt.tokens.tolist(), prompt.start)
@@ -80,29 +80,12 @@ def test_bfloat16_decides_nearly_alike(model: LoadedModel, bundle: Path) -> None
     small = GPT(model.gpt.config, torch.bfloat16)
     small.load_state_dict(model.gpt.state_dict())
     for task in read_bundle(bundle).tasks:
-        questions = make_questions(task, model.tokenizer, CONTEXT)
+        questions = [*make_questions(task, model.tokenizer, CONTEXT)]
         for exact, rounded in zip(score(model.gpt, questions), score(small, questions), strict=True):
             for a, b in zip(exact, rounded, strict=True):
                 assert (a.loss is None) == (b.loss is None)
                 if a.loss is not None:
                     assert a.loss == pytest.approx(b.loss, rel=0.1, abs=0.1)
-
-
-def test_batches_hold_every_question_once_within_the_budget() -> None:
-    draw = random.Random(0)
-    questions = [
-        Question(
-            row, tuple(Prompt(np.zeros(draw.randint(2, 90), np.int32), 1) for _ in range(draw.randint(1, 5))), None
-        )
-        for row in range(100)
-    ]
-    made = list(batches(questions, 300))
-    assert sorted(place for batch in made for place in batch) == list(range(100))
-    for batch in made:
-        width = max(len(prompt.tokens) for place in batch for prompt in questions[place].prompts)
-        assert len(batch) == 1 or width * sum(len(questions[place].prompts) for place in batch) <= 300
-    assert len(made) < 80
-    assert list(batches([], 300)) == []
 
 
 def test_done_counts_every_question(model: LoadedModel, bundle: Path) -> None:
