@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import Any
 
 from vnc import __version__
 from vnc.errors import UserError
+from vnc.memory import keep_freed_memory
 
 LIGHTNING_VERBS = {
     "fit": "train a model: vnc fit --config configs/tiny.yaml",
@@ -34,7 +36,10 @@ VERBS = {
     "processes": ("running_processes:processes", "your training processes on this machine; --kill true ends them"),
     "tokenizer train": ("datamodules.tokenizer_training:train", "train a vocabulary on your text"),
     "chat": ("vnc.chat:chat", "talk to a checkpoint"),
-    "evaluate": ("vnc.evals.evaluate:evaluate", "score a checkpoint on in-context-learning tasks"),
+    "evaluate": (
+        "vnc.evals.evaluate:evaluate",
+        "score a checkpoint: CORE, the gauntlet, ChatCORE, IFEval, judged answers",
+    ),
     "export": ("vnc.export:export", "weights, sizes and tokenizer alone, for inference"),
     "import gpt2": ("vnc.gpt2_import:import_gpt2", "a Hugging Face GPT-2, to score beside your own model"),
 }
@@ -48,6 +53,7 @@ def main() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     # When a process of a run dies, the others say which one in a line (vnc/watch.py); torch would add C++ stack traces.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    keep_freed_memory()
     arguments = sys.argv[1:]
     try:
         run(arguments)
@@ -106,7 +112,7 @@ def call(name: str, function: Callable[..., Any], arguments: list[str]) -> None:
 
     parser = OneLineErrors(prog=f"vnc {name}")
     parser.add_function_arguments(function, as_positional=name in POSITIONAL)
-    function(**vars(parser.parse_args(spell_out_flags(function, arguments))))
+    function(**vars(parser.parse_args(spell_out_pairs(function, spell_out_flags(function, arguments)))))
 
 
 def spell_out_flags(function: Callable[..., Any], arguments: list[str]) -> list[str]:
@@ -119,6 +125,20 @@ def spell_out_flags(function: Callable[..., Any], arguments: list[str]) -> list[
         following = arguments[position + 1 : position + 2]
         if argument in flags and following not in (["true"], ["false"]):
             spelled.append("true")
+    return spelled
+
+
+def spell_out_pairs(function: Callable[..., Any], arguments: list[str]) -> list[str]:
+    """`--compare A B` means `--compare ["A", "B"]`, for every parameter that takes a pair of texts."""
+    pairs = {f"--{name}" for name, parameter in inspect.signature(function).parameters.items()
+             if "tuple[str, str]" in str(parameter.annotation)}  # fmt: skip
+    spelled: list[str] = []
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        spelled.append(argument)
+        if argument in pairs and len(rest) >= 2 and not rest[0].startswith("["):
+            spelled.append(json.dumps([rest.pop(0), rest.pop(0)]))
     return spelled
 
 

@@ -22,7 +22,17 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning_utilities.core.rank_zero import rank_zero_only
 
-from callbacks import CheckpointWriter, Preemption, Progress, RunRecord, Samples, StopGuard, TrainingMetrics
+from callbacks import (
+    ChatCoreEval,
+    CheckpointWriter,
+    CoreEval,
+    Preemption,
+    Progress,
+    RunRecord,
+    Samples,
+    StopGuard,
+    TrainingMetrics,
+)
 from callbacks.metrics import ClockRestart
 from datamodules import FineWebEdu, LocalText, OpenWebText, TaskMixture, TinyWorld  # noqa: F401  (--data knows them)
 from datamodules.base import RowDataModule
@@ -83,6 +93,8 @@ class VNCCLI(LightningCLI):
         parser.add_lightning_class_args(StopGuard, "guard")
         parser.add_class_arguments(CheckpointWriter, "checkpoint", skip={"folder"})
         parser.add_lightning_class_args(Samples, "samples")
+        parser.add_lightning_class_args(CoreEval, "core_eval")
+        parser.add_lightning_class_args(ChatCoreEval, "chatcore_eval")
 
     def _parse_ckpt_path(self) -> None:
         """Lightning reads hyperparameters from a file here; ours are directories and never override the config."""
@@ -133,7 +145,8 @@ class VNCCLI(LightningCLI):
             # The guard refuses a broken step; the record notes the step, in memory; then its weights are saved, before
             # anything that may fail is tried, and the run ends there if it was asked to.
             first = [settings["guard"], metrics, RunRecord(self.run_dir), checkpoint, Preemption(checkpoint)]
-            own = [*first, Progress(), settings["samples"], *own, ClockRestart(metrics)]
+            evaluations = [settings["core_eval"], settings["chatcore_eval"]]
+            own = [*first, Progress(), settings["samples"], *evaluations, *own, ClockRestart(metrics)]
             if config["logger"] in (None, True):
                 config["logger"] = TensorBoardLogger(self.run_dir.parent, name=self.run_dir.name, version="")
         elif config["logger"] in (None, True):

@@ -20,10 +20,11 @@ from typing import Any
 import torch
 
 from vnc.evals.bundle import Task, read_bundle
-from vnc.evals.examples import Example, LanguageModeling, MultipleChoice, Schema
 from vnc.evals.evaluate import open_model
+from vnc.evals.examples import Example, LanguageModeling, MultipleChoice, Schema
 from vnc.evals.prompts import scored_rows
 from vnc.evals.suite import score_task
+from vnc.memory import keep_freed_memory
 
 
 def main() -> None:
@@ -36,6 +37,7 @@ def main() -> None:
     parser.add_argument("--nanochat")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
+    keep_freed_memory()
     loaded, reason = open_model(options.checkpoint, "cpu", options.dtype)
     print(f"{loaded.source}, {reason}, {torch.get_num_threads()} threads, up to {options.rows} rows a task")
     labels = None if options.tasks == "all" else options.tasks.split(",")
@@ -46,7 +48,8 @@ def main() -> None:
             start = time.perf_counter()
             result = score_task(loaded, task, options.rows)
             seconds.append(time.perf_counter() - start)
-        line = f"{task.label:36} {task.num_fewshot:3} shots {len(result.outcomes):5} rows  {statistics.median(seconds):7.2f} s"
+        line = f"{task.label:36} {task.num_fewshot:3} shots {len(result.outcomes):5} rows"
+        line += f"  {statistics.median(seconds):7.2f} s"
         if options.nanochat:
             theirs, their_seconds = nanochats(options.nanochat, loaded, task, options.rows)
             mine = [outcome.correct for outcome in result.outcomes]

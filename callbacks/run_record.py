@@ -73,6 +73,7 @@ class RunRecord(Callback):
             "floor_bits_per_byte": getattr(datamodule, "entropy_floor", None),
             "train": kept.get("train", []),
             "val": kept.get("val", []),
+            "evals": kept.get("evals", []),
         }
         self._trim_csv(first)
         rows, self.unwritten = self.unwritten, []
@@ -113,6 +114,13 @@ class RunRecord(Callback):
         self.unwritten.append({"step": trainer.global_step, "val/bits_per_byte": value})
         self._write()
 
+    def add_evaluation(self, summary: dict[str, Any]) -> None:
+        """A benchmark's averages at a step, or why there are none; in place of an earlier one of the same step."""
+        same = (summary["step"], summary["suite"])
+        self.record["evals"] = [row for row in self.record["evals"] if (row["step"], row["suite"]) != same]
+        self.record["evals"].append(summary)
+        self._write()
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         plan: Any = pl_module.plan
         self._finish(trainer, "finished" if trainer.global_step >= plan.num_steps else "interrupted")
@@ -137,6 +145,7 @@ class RunRecord(Callback):
         kept: dict[str, Any] = json.loads(path.read_text())
         kept["train"] = [row for row in kept["train"] if row["step"] < first]
         kept["val"] = [row for row in kept["val"] if row["step"] <= first]
+        kept["evals"] = [row for row in kept.get("evals", []) if row["step"] <= first]
         return kept
 
     def _write(self) -> None:

@@ -3,18 +3,19 @@
 Every round feeds each row what is pending for it (the prompt at first, then its newest token), takes logits only where
 a next token is due, and draws it. When a row closes a tool call, the call is worked out at once and its output becomes
 pending for that row, as if the model had said it; other rows do not wait. Rows that have ended leave the batch once
-they are half of it.
+they are half of it; where many prompts wait, `stream_queue` gives their places to the next ones instead.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 
-from vnc.cache import KVCache
+from vnc.cache import KVCache, whole_vectors
 from vnc.calculator import calculate
 from vnc.conversation import BRACKETS, Kind
 from vnc.errors import UserError
@@ -38,8 +39,8 @@ class Event:
     kind: Kind
     """text, or tool: what is being asked of the calculator, or output: what it answered."""
     finish: Finish | None = None
-    """Why the row ended, in its last event. stop: it said a stop token; length: max_tokens; context: nothing more fits
-    into the model's context."""
+    """Why the row ended, in its last event. stop: it said a stop token or text; length: max_tokens; context: nothing
+    more fits into the model's context."""
 
 
 @dataclass
@@ -54,7 +55,19 @@ class _Row:
     said: int = 0
     kind: Kind = "text"
     call: list[int] = field(default_factory=list)
+    stop_texts: tuple[str, ...] = ()
+    text: str = ""
+    """The end of what it has said, as far as a stop text may begin in it."""
     ended: bool = False
+
+    def meets_stop_text(self, text: str) -> bool:
+        """Takes in what was said last, and tells whether a stop text is complete now."""
+        if not self.stop_texts:
+            return False
+        self.text += text
+        met = any(stop in self.text for stop in self.stop_texts)
+        self.text = self.text[-max(map(len, self.stop_texts)) :]
+        return met
 
 
 class Engine:
@@ -120,8 +133,7 @@ class Engine:
             for number, (prompt, already) in enumerate(zip(prompts, held, strict=True))
         ]
         if cache is None:
-            longest = max((len(row.pending) + row.limit for row in rows), default=1)
-            cache = self.new_cache(len(rows), min(self.context, longest))
+            cache = self.new_cache(len(rows), self._length(rows))
         generators = sampling.generators(len(rows))
         for row in rows:
             if row.limit == 0:
@@ -143,6 +155,73 @@ class Engine:
             tokens = sample(logits, sampling, [generators[rows[index].number] for index in due]).tolist()
             for index, token in zip(due, tokens, strict=True):
                 yield from self._say(rows[index], token, stops)
+
+    def stream_queue(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling = GREEDY,
+        max_tokens: int = 256,
+        stop_ids: Iterable[int] | None = None,
+        places: int = 32,
+        stop_texts: Sequence[str] = (),
+    ) -> Generator[Event]:
+        """Like `stream` for any number of prompts, at most `places` of them at a time: when a row ends, the next prompt
+        takes its place (continuous batching). A row also ends once what it has said holds one of `stop_texts`; that is
+        among its events.
+
+        Each prompt is read alone, so it is never padded. On the CPU with bf16 products every row says to the last bit
+        what it would say alone; with fp32 products the library sums differently for 1 to 15 rows than for more, which
+        can decide between two tokens that are all but equally likely.
+        """
+        stops = frozenset(self._default_stops() if stop_ids is None else stop_ids)
+        waiting = deque(self._row(number, list(prompt), 0, max_tokens) for number, prompt in enumerate(prompts))
+        for row in waiting:
+            row.stop_texts = tuple(stop_texts)
+        if places < 1:
+            raise ValueError(f"places={places}: must be at least 1")
+        if not waiting:
+            return
+        length, generators = self._length(waiting), sampling.generators(len(waiting))
+        reader, cache = self.new_cache(1, length), self.new_cache(min(places, len(waiting)), length)
+        seats: list[_Row | None] = [None] * cache.rows
+
+        def say(fed: list[list[int]], due: list[tuple[int, _Row]], cache: KVCache) -> Iterator[Event]:
+            logits = self._logits(fed, [seat for seat, _ in due], cache)
+            tokens = sample(logits, sampling, [generators[row.number] for _, row in due]).tolist()
+            for (_, row), token in zip(due, tokens, strict=True):
+                yield from self._say(row, token, stops)
+
+        while True:
+            for seat in range(len(seats)):
+                while waiting and seats[seat] is None:
+                    row = waiting.popleft()
+                    if row.limit == 0:
+                        yield self._end(row, row.at_limit)
+                        continue
+                    fed, row.pending = [row.pending], []
+                    reader.clear()
+                    yield from say(fed, [(0, row)], reader)
+                    if not row.ended:
+                        cache.adopt(seat, reader)
+                        seats[seat] = row
+            live = [(seat, row) for seat, row in enumerate(seats) if row is not None]
+            if not live:
+                return
+            if 2 * len(live) <= len(seats):
+                cache = cache.select([seat for seat, _ in live])
+                seats = [row for _, row in live]
+                live = [(seat, row) for seat, (_, row) in enumerate(live)]
+            width = min(len(row.pending) for _, row in live)  # see `stream`
+            fed = [[] if row is None else row.pending[:width] for row in seats]
+            for _, row in live:
+                del row.pending[:width]
+            yield from say(fed, [(seat, row) for seat, row in live if not row.pending], cache)
+            seats = [None if row is None or row.ended else row for row in seats]
+
+    def _length(self, rows: Iterable[_Row]) -> int:
+        """Positions that the longest of these rows can come to, in whole vectors as far as the context goes."""
+        longest = max((len(row.pending) + row.limit for row in rows), default=1)
+        return min(self.context, whole_vectors(longest))
 
     def _row(self, number: int, prompt: list[int], held: int, max_tokens: int) -> _Row:
         room = self.context - held - len(prompt)
@@ -179,7 +258,11 @@ class Engine:
             output = self.tokenizer.encode(calculate(self.tokenizer.decode(row.call)))
             said += [self.tokenizer.special("<|output_start|>"), *output, self.tokenizer.special("<|output_end|>")]
         for each in said[: row.limit - row.said]:
-            yield self._append(row, each)
+            event = self._append(row, each)
+            yield event
+            if row.meets_stop_text(event.text):
+                yield self._end(row, "stop")
+                return
         if row.said == row.limit:
             yield self._end(row, row.at_limit)
 
@@ -230,3 +313,16 @@ def freeze(gpt: GPT) -> GPT:
         if parameter.dim() >= 2:
             parameter.data = parameter.data.to(gpt.compute_dtype)
     return gpt
+
+
+def frozen_copy(gpt: GPT) -> GPT:
+    """A model for inference that says what `gpt` says, bit for bit, and shares no gradients, hooks or compiled code
+    with it: for a model in training, whose own matrices would be cast anew in every pass."""
+    with torch.device("meta"):
+        copy = GPT(gpt.config, gpt.compute_dtype)
+    weights = {
+        name: parameter.detach().to(gpt.compute_dtype if parameter.dim() >= 2 else parameter.dtype)
+        for name, parameter in gpt.named_parameters()
+    }
+    copy.load_state_dict(weights, assign=True)
+    return copy.eval().requires_grad_(False)

@@ -31,6 +31,14 @@ class Processes:
         dist.broadcast_object_list(values, src=0, group=self.group)
         return values[0]
 
+    def gather(self, value: Value) -> list[Value]:
+        """The values of all of them, by rank, on each of them. Values must survive pickling."""
+        if self.world_size == 1:
+            return [value]
+        values: list[Any] = [None] * self.world_size
+        dist.all_gather_object(values, value, group=self.group)
+        return values
+
     def any(self, flag: bool) -> bool:
         """Whether the flag is set on any of them."""
         if self.world_size == 1:

@@ -46,17 +46,20 @@ TASKS = {
     "gsm8k": Task("openai/gsm8k", "main", ("train", "test")),
     "arc_easy": Task("allenai/ai2_arc", "ARC-Easy", ("train", "validation", "test")),
     "arc_challenge": Task("allenai/ai2_arc", "ARC-Challenge", ("train", "validation", "test")),
+    "humaneval": Task("openai/openai_humaneval", "openai_humaneval", ("test",)),
 }
+MIXTURE = ",".join(name for name, task in TASKS.items() if task.splits != ("test",))  # what can be trained on
 
 
-def task_mixture(out: str, tasks: str = ",".join(TASKS), source: str | None = None) -> None:
+def task_mixture(out: str, tasks: str = MIXTURE, source: str | None = None) -> None:
     """Download the chat and question sets of mid-training: one Parquet file for each task and split.
 
     A run that was interrupted goes on with the same command.
 
     Args:
         out: Folder for <task>/<split>.parquet and manifest.json; must be empty or new.
-        tasks: Some of smoltalk, mmlu, gsm8k, arc_easy and arc_challenge, separated by commas.
+        tasks: Some of smoltalk, mmlu, gsm8k, arc_easy, arc_challenge and humaneval, separated by commas. The last is
+            for `vnc evaluate --suite chatcore` alone, which reads the test splits of all but smoltalk.
         source: Local folder with <task>/<split>.parquet or .jsonl to read instead of the Hub.
     """
     names, folder = _chosen(tasks), Path(out)

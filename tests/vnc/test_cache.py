@@ -8,6 +8,7 @@ import torch
 from vnc.cache import KVCache
 from vnc.config import GPTConfig
 from vnc.gpt import GPT
+from vnc.precision import cpu_bf16_feature
 
 
 @dataclass(frozen=True)
@@ -146,3 +147,78 @@ def test_no_room_is_refused_before_anything_is_written(gpt: GPT) -> None:
         cache.expect([1, 3])
         gpt(ids[:, 8:10], cache)
     assert_same(gpt(ids[:, 8:10], cache), gpt(ids[:, :10])[:, 8:])
+
+
+@pytest.mark.skipif(not cpu_bf16_feature(), reason="this CPU has no bf16 products of its own")
+@pytest.mark.parametrize("preset", ["modern", "gpt2"])
+def test_a_few_tokens_in_one_pass_or_one_by_one_beside_others_not_one_bit_differs(preset: str) -> None:
+    """Windows of 5 and 12 go round within these passes, and the other rows are longer and shorter."""
+    gpt, ids = random_model(preset, torch.bfloat16), random_ids(4, 60)
+    alone = KVCache(gpt.config, 1, 64, torch.float32)
+    prompt = gpt(ids[:1, :20], alone)
+    together = KVCache(gpt.config, 4, 64, torch.float32)
+    for row, length in ((0, 3), (3, 41), (1, 20)):
+        reader = KVCache(gpt.config, 1, 64, torch.float32)
+        own = ids[:1] if row == 1 else ids[row : row + 1]
+        read = gpt(own[:, :length], reader)
+        together.adopt(row, reader)
+    assert torch.equal(read, prompt) and together.lengths == [3, 20, 0, 41]
+    expected = torch.cat([gpt(ids[:1, 20:21], alone), gpt(ids[:1, 21:33], alone), gpt(ids[:1, 33:36], alone)], 1)
+    for place in range(16):
+        together.expect([1, 1, 0, 1])
+        found = gpt(torch.stack([ids[0, place], ids[0, 20 + place], ids[2, 0], ids[3, place]])[:, None], together)
+        assert torch.equal(found[1, 0], expected[0, place])
+
+
+def test_a_row_is_taken_over_whatever_it_held(gpt: GPT) -> None:
+    ids = random_ids(3, 60)
+    cache, reader = KVCache(gpt.config, 2, 64, torch.float32), KVCache(gpt.config, 1, 64, torch.float32)
+    gpt(ids[:2, :40], cache)
+    gpt(ids[1:2, :50], reader)
+    reader.clear()
+    assert reader.lengths == [0]
+    gpt(ids[2:, :7], reader)
+    cache.adopt(0, reader)
+    assert cache.lengths == [7, 40]
+    hidden = gpt(torch.stack([ids[2, 7:27], ids[1, 40:60]]), cache)
+    assert_same(hidden[0], gpt(ids[2:, :27])[0, 7:])
+    assert_same(hidden[1], gpt(ids[1:2])[0, 40:])
+
+
+@pytest.mark.skipif(not cpu_bf16_feature(), reason="promised, and tried, only where products are bf16 by default")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_attention_does_not_depend_on_neighbours_in_one_bit(threads: int) -> None:
+    """The attention alone, in fp32, where any other order of summing shows: a row by itself, its tokens one by one or
+    a few together, against the same row beside two longer ones and a shorter one."""
+    torch.set_num_threads(threads)
+    config = Windowed(**(SIZES | {"sequence_len": 256}))
+    generator = torch.Generator().manual_seed(2)
+    qkv = torch.randn(3, 4, config.n_head, 256, config.head_dim, generator=generator)
+
+    def read(cache: KVCache, rows: list[int], starts: list[int], tokens: int) -> list[torch.Tensor]:
+        positions = torch.tensor(starts)[:, None] + torch.arange(tokens)
+        picked = qkv[:, torch.tensor(rows)[:, None], :, positions]  # (B, T, 3, H, D)
+        q, k, v = picked.permute(2, 0, 3, 1, 4)
+        cache.positions(tokens)
+        found = [layer.attend(q, k, v, 0.3) for layer in cache.layers]
+        cache.advance(tokens)
+        return found
+
+    def reader(row: int, length: int) -> KVCache:
+        cache = KVCache(config, 1, 256, torch.float32)
+        read(cache, [row], [0], length)
+        return cache
+
+    starts = [70, 23, 130, 7]
+    together = KVCache(config, 4, 256, torch.float32)
+    for row, length in enumerate(starts):
+        together.adopt(row, reader(row, length))
+    alone, few = reader(1, 23), reader(1, 23)
+    for first in range(0, 120, 6):
+        at_once = read(few, [1], [23 + first], 6)
+        for step in range(first, first + 6):
+            beside = read(together, [0, 1, 2, 3], [start + step for start in starts], 1)
+            by_itself = read(alone, [1], [23 + step], 1)
+            for one, other, third in zip(by_itself, beside, at_once, strict=True):
+                assert torch.equal(one[0], other[1])
+                assert torch.equal(one[0, :, 0], third[0, :, step - first])

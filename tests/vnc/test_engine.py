@@ -8,9 +8,10 @@ import torch
 
 from vnc.cache import KVCache
 from vnc.config import GPTConfig
-from vnc.engine import Engine, Event, freeze, newest_part
+from vnc.engine import Engine, Event, freeze, frozen_copy, newest_part
 from vnc.errors import UserError
 from vnc.gpt import GPT
+from vnc.precision import cpu_bf16_feature
 from vnc.sampling import GREEDY, Sampling
 from vnc.tokenizer import Tokenizer
 
@@ -332,3 +333,112 @@ def test_rows_that_have_ended_cost_nothing_for_long(tokenizer: Tokenizer, tools)
     _, model = run(tokenizer, scripts)
     assert model.passes[0] == (8, 1) and model.passes[-1] == (1, 1)
     assert sum(rows for rows, _ in model.passes) < 8 * 3 + 42
+
+
+def queued(engine: Engine, prompts: list[list[int]], **options) -> list[list[int]]:
+    said: list[list[int]] = [[] for _ in prompts]
+    for event in engine.stream_queue(prompts, **options):
+        if event.token is not None:
+            said[event.row].append(event.token)
+    return said
+
+
+@pytest.mark.parametrize("places", [1, 2, 3, 50])
+def test_a_queue_says_what_each_prompt_says_alone(engine: Engine, places: int) -> None:
+    """Nine prompts of all lengths; rows end at different times, so places are taken over in the middle of others."""
+    prompts = [list(range(start, start + length)) for start, length in enumerate([3, 31, 1, 17, 60, 8, 64, 2, 40])]
+    expected = [uncached(engine.gpt, prompt, min(20, 64 - len(prompt))) for prompt in prompts]
+    stop = expected[0][5]
+    cut = [said[: said.index(stop)] if stop in said else said for said in expected]
+    assert len({len(said) for said in cut}) > 3
+    assert queued(engine, prompts, max_tokens=20, stop_ids=[stop], places=places) == cut
+    events = list(engine.stream_queue(prompts, max_tokens=20, stop_ids=[stop], places=places))
+    assert ends(events) == ends(list(engine.stream(prompts, max_tokens=20, stop_ids=[stop])))
+    assert len([event for event in events if event.token is None]) == len(prompts)
+
+
+def test_a_queue_s_samples_do_not_depend_on_their_neighbours(engine: Engine) -> None:
+    sampling = Sampling(temperature=0.9, top_k=50, seed=5)
+    expected = engine.generate(PROMPTS, sampling, max_tokens=12, stop_ids=())
+    for places in (1, 3):
+        assert queued(engine, PROMPTS, sampling=sampling, max_tokens=12, stop_ids=(), places=places) == expected
+
+
+def test_a_queue_refuses_what_a_stream_refuses(engine: Engine) -> None:
+    assert queued(engine, []) == []
+    with pytest.raises(UserError, match=r"prompt 1: empty"):
+        queued(engine, [[1], []])
+    with pytest.raises(ValueError, match="places=0"):
+        queued(engine, [[1]], places=0)
+
+
+@pytest.mark.skipif(not cpu_bf16_feature(), reason="this CPU has no bf16 products of its own")
+@pytest.mark.parametrize("preset", ["modern", "gpt2"])
+def test_in_bf16_not_one_bit_depends_on_neighbours(preset: str, tokenizer: Tokenizer) -> None:
+    """Greedy answers could agree by luck; so the logits are compared, at every token of every row."""
+    engine = Engine(freeze(random_model(preset, tokenizer.vocab_size, torch.bfloat16)), tokenizer)
+    seen: list[torch.Tensor] = []
+    logits_of = engine._logits
+
+    def keep(*arguments) -> torch.Tensor:
+        seen.append(logits_of(*arguments))
+        return seen[-1]
+
+    engine._logits = keep
+    prompts = [list(range(start, start + length)) for start, length in enumerate([3, 31, 2, 17, 44, 8, 5, 23, 40])]
+
+    def spoken() -> set[bytes]:
+        rows = {row.numpy().tobytes() for logits in seen for row in logits}
+        seen.clear()
+        return rows
+
+    alone = [engine.generate([prompt], max_tokens=20, stop_ids=())[0] for prompt in prompts]
+    expected = spoken()
+    assert len(expected) == sum(map(len, alone))
+    for places in (2, 4, 9):
+        assert queued(engine, prompts, max_tokens=20, stop_ids=(), places=places) == alone
+        assert spoken() == expected
+
+
+def test_tool_calls_inside_a_queue(tokenizer: Tokenizer, tools) -> None:
+    texts = {
+        1: "a[12*12]{144} b",
+        2: "no calls in here, just clocks",
+        3: "[1/3]{0.3333333333}[2**100]{1267650600228229401496703205376}",
+        4: "x",
+        5: 'the grey umbrella ["grey".count("e")]{1}',
+        6: "[12 cats]{error: not arithmetic} oh",
+    }
+    scripts = {first: tools(first, text) for first, text in texts.items()}
+    for places in (1, 2, 4):
+        model = Scripted(tokenizer.vocab_size, scripts)
+        engine = Engine(model, tokenizer)
+        assert queued(engine, [[first] for first in scripts], max_tokens=60, places=places) == [
+            script[1:-1] for script in scripts.values()
+        ]
+        assert max(rows for rows, _ in model.passes) == places
+
+
+def test_places_are_taken_over_at_once(tokenizer: Tokenizer, tools) -> None:
+    scripts = {first: tools(first, "x" * (30 if first == 8 else 3)) for first in range(1, 21)}
+    model = Scripted(tokenizer.vocab_size, scripts)
+    queued(Engine(model, tokenizer), [[first] for first in scripts], places=4)
+    batch = [rows for rows, _ in model.passes if rows > 1]
+    # 19 rows of 3 further tokens and one of 30, in 4 places: 22 passes would do if all rows fitted without a gap.
+    assert len(batch) <= 30 and len(model.passes) < 75
+
+
+@pytest.mark.parametrize("preset", ["modern", "gpt2"])
+def test_a_frozen_copy_says_the_same_and_leaves_the_model_alone(preset: str, tokenizer: Tokenizer) -> None:
+    gpt = random_model(preset, tokenizer.vocab_size, torch.bfloat16).train()
+    before = {name: parameter.clone() for name, parameter in gpt.named_parameters()}
+    copy = frozen_copy(gpt)
+    ids = torch.arange(60).view(2, 30)
+    with torch.inference_mode():
+        assert torch.equal(copy.logits(copy(ids)), gpt.logits(gpt(ids)))
+    assert not copy.training and not any(parameter.requires_grad for parameter in copy.parameters())
+    assert gpt.training
+    for name, parameter in gpt.named_parameters():
+        assert parameter.requires_grad and parameter.dtype == torch.float32 and torch.equal(parameter, before[name])
+    gpt.summed_loss(ids[:, :-1], ids[:, 1:]).backward()
+    assert all(parameter.grad is None for parameter in copy.parameters())

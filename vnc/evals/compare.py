@@ -47,11 +47,12 @@ class _Task:
     correct: Mapping[int, bool]
 
 
-def compare(first: Path, second: Path) -> Comparison:
-    """What `vnc evaluate --json` wrote of two models. Raises UserError where they have no row in common."""
-    suites, tasks = zip(*(_read(path) for path in (first, second)), strict=True)
+def compare(first: dict[str, Any], second: dict[str, Any], names: tuple[str, str]) -> Comparison:
+    """Two results as `vnc evaluate --json` writes them; `names` tells them apart in messages. Raises UserError where
+    they have no row in common."""
+    suites, tasks = zip(*(_read(*each) for each in zip((first, second), names, strict=True)), strict=True)
     if suites[0] != suites[1]:
-        raise UserError(f"{first} is of suite {suites[0]}, {second} of {suites[1]}: compare two results of one suite")
+        raise UserError(f"{names[0]} is of suite {suites[0]}, {names[1]} of {suites[1]}: compare two of one suite")
     found, groups = [], []
     for key in (key for key in tasks[0] if key in tasks[1]):
         a, b = tasks[0][key], tasks[1][key]
@@ -59,19 +60,34 @@ def compare(first: Path, second: Path) -> Comparison:
         if rows:
             values = [(b.correct[row] - a.correct[row]) / (1 - a.baseline) for row in rows]
             accuracies = fmean(a.correct[row] for row in rows), fmean(b.correct[row] for row in rows)
-            found.append(TaskDifference(key[0], key[1], len(rows), accuracies, fmean(values), mean_interval([values])))
+            difference = TaskDifference(key[0], key[1], len(rows), accuracies, fmean(values), mean_interval([values]))
+            found.append(difference)
             groups.append(values)
     if not groups:
-        raise UserError(f"{first} and {second} have no row of a task in common: evaluate both on the same tasks")
+        raise UserError(f"{names[0]} and {names[1]} have no row of a task in common: score both on the same tasks")
     alone = tuple(sorted({label for label, _ in tasks[0].keys() ^ tasks[1].keys()}))
-    difference = fmean(task.difference for task in found)
-    return Comparison(suites[0], tuple(found), difference, mean_interval(groups), alone)
+    mean = fmean(task.difference for task in found)
+    return Comparison(suites[0], tuple(found), mean, mean_interval(groups), alone)
 
 
-def _read(path: Path) -> tuple[str, dict[tuple[str, int], _Task]]:
-    """The suite, and each task by (label, solved examples)."""
+def read_results(path: Path) -> dict[str, Any]:
+    """A file that `vnc evaluate --json` has written. Raises UserError."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: no such file; give files that vnc evaluate --json has written, or checkpoints"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error})") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: not what vnc evaluate --json writes")
+    return values
+
+
+def _read(values: dict[str, Any], name: str) -> tuple[str, dict[tuple[str, int], _Task]]:
+    """The suite, and each task by (label, solved examples)."""
+    try:
         tasks = {
             (str(task["label"]), int(task["num_fewshot"])): _Task(
                 float(task["random_baseline"]),
@@ -80,12 +96,11 @@ def _read(path: Path) -> tuple[str, dict[tuple[str, int], _Task]]:
             for task in values["tasks"]
         }
         return str(values["suite"]), tasks
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; give two files that vnc evaluate --json has written") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read ({error})") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not what vnc evaluate --json writes ({type(error).__name__}: {error})") from None
+        raise UserError(
+            f"{name}: holds no tasks with rows to compare ({type(error).__name__}: {error}); results of core, gauntlet "
+            "and chatcore do"
+        ) from None
 
 
 def as_dict(comparison: Comparison) -> dict[str, Any]:

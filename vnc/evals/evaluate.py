@@ -1,4 +1,4 @@
-"""`vnc evaluate`: the scores of a checkpoint, as a table and as JSON.
+"""`vnc evaluate`: the scores of a checkpoint, as a table and as JSON; or the difference between two.
 
 Without a bundle of real tasks it scores TinyWorld's, which vnc writes itself, so it works offline. torch is imported
 when a model is opened, not before, so that help and mistakes in the options come at once.
@@ -8,83 +8,134 @@ from __future__ import annotations
 
 import json as json_module
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import fmean
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from vnc.errors import UserError
-from vnc.evals.bundle import Bundle, read_bundle
-from vnc.evals.prompts import check_rows
+from vnc.evals import report
+from vnc.evals.suites import Name, Prepared, Progress, Settings, prepare
 
 if TYPE_CHECKING:
     from vnc.checkpoint import LoadedModel
-    from vnc.evals.results import SuiteResult, TaskResult
-    from vnc.evals.suite import Progress
-
-TINYWORLD = "TinyWorld"
+    from vnc.evals.judge import Judge
 
 
 def evaluate(
-    checkpoint: str,
-    suite: Literal["core"] = "core",
+    checkpoint: str | None = None,
+    suite: Name = "core",
     bundle: str | None = None,
     tasks: str | None = None,
     max_examples: int | None = None,
     json: str | None = None,
+    compare: tuple[str, str] | None = None,
+    allow_code_execution: bool = False,
+    judge_url: str | None = None,
+    judge_model: str | None = None,
+    out: str = "answers",
+    max_tokens: int = 512,
     device: str = "auto",
     compute_dtype: str = "auto",
 ) -> None:
-    """Score a checkpoint on in-context-learning tasks.
+    """Score a checkpoint.
 
     Args:
         checkpoint: Checkpoint directory, run folder (its last checkpoint) or export.
-        suite: core: the tasks in the bundle's core.yaml, and the mean of their centred scores.
-        bundle: Folder with core.yaml, eval_meta_data.csv and eval_data/; TinyWorld's own tasks when null.
+        suite: core: in-context tasks and the mean of their centred scores; gauntlet: Mosaic's, with averages of its
+            categories; chatcore: a chat model's tasks; ifeval: instructions whose following can be checked; mt_bench
+            and alpaca_eval: free answers, for a judge.
+        bundle: Folder with the suite's data; core takes TinyWorld's own tasks when null.
         tasks: Score only these, by label, separated by commas.
         max_examples: At most this many rows of each task, drawn with a fixed seed.
         json: Write all scores and the outcome of every row to this file.
+        compare: Two files written by --json, or two checkpoints, which are scored first: the paired difference between
+            them, with its interval.
+        allow_code_execution: Run the programs that the model writes, in a sandbox (docs/sandbox.md). Without it tasks
+            of that kind are left out.
+        judge_url: OpenAI-compatible endpoint that judges free answers; its key is read from OPENAI_API_KEY.
+        judge_model: The judge's name there.
+        out: Folder for the answers of ifeval, mt_bench and alpaca_eval, in the form that their own tools read.
+        max_tokens: Tokens of an answer in these three, at most.
         device: auto, cpu or cuda; auto takes a GPU where there is one.
         compute_dtype: auto, bfloat16 or float32; auto takes bfloat16 where the hardware multiplies it natively.
     """
-    labels = None if tasks is None else [label for label in map(str.strip, tasks.split(",")) if label]
+    if (checkpoint is None) == (compare is None):
+        raise UserError("give --checkpoint DIR to score a model, or --compare A B to compare two")
+    labels = None if tasks is None else tuple(label for label in map(str.strip, tasks.split(",")) if label)
     if labels is not None and not labels:
         raise UserError(f"tasks={tasks!r}: name at least one task")
-    out = None if json is None else _writable(Path(json))
-    content = open_bundle(bundle, labels)
-    for task in content.tasks:
-        check_rows(task, max_examples)
-    loaded, dtype_reason = open_model(checkpoint, device, compute_dtype)
-    rows = count_rows(content, max_examples)
-    print(f"{loaded.source}: {len(content.tasks)} tasks of {bundle or TINYWORLD}, {rows:,} rows, in {dtype_reason}")
-    from vnc.evals.suite import score_bundle
+    if max_tokens < 1:
+        raise UserError(f"max_tokens={max_tokens}: must be at least 1")
+    target = None if json is None else _writable(Path(json))
+    settings = Settings(
+        None if bundle is None else Path(bundle),
+        labels,
+        max_examples,
+        allow_code_execution,
+        _judge(judge_url, judge_model, Path(out)),
+        Path(out),
+        max_tokens,
+    )
+    if compare is not None:
+        values = _compare(compare, suite, settings, device, compute_dtype)
+    else:
+        assert checkpoint is not None
+        values = score(checkpoint, suite, prepare(suite, settings), settings, device, compute_dtype)
+    if target is not None:
+        write_json(target, values)
+        print(f"every row's outcome: {target}")
 
+
+def score(
+    checkpoint: str, suite: Name, prepared: Prepared, settings: Settings, device: str, compute_dtype: str
+) -> dict[str, Any]:
+    """Scores one model, prints the table, and returns what goes into the JSON file."""
+    loaded, dtype_reason = open_model(checkpoint, device, compute_dtype)
+    rows = prepared.rows
+    print(f"{loaded.source}: {prepared.described}, {rows:,} rows, in {dtype_reason}")
     start = time.perf_counter()
     with progress_bar(rows) as progress:
-        result = score_bundle(loaded, content, max_examples, progress)
+        outcome = prepared.run(loaded, progress)
     seconds = time.perf_counter() - start
-    print_table(result)
+    outcome.show()
     print(f"{rows:,} rows in {seconds:.1f} s ({rows / seconds:,.0f} rows/s)")
-    if out is not None:
-        values = {"suite": suite, "checkpoint": str(loaded.source), "bundle": bundle or TINYWORLD,
-                  "max_examples": max_examples, "compute_dtype": str(loaded.gpt.compute_dtype).removeprefix("torch."),
-                  "seconds": seconds, **result.as_dict()}  # fmt: skip
-        write_json(out, values)
-        print(f"every row's outcome: {out}")
+    return {
+        "suite": suite,
+        "checkpoint": str(loaded.source),
+        "bundle": str(settings.bundle or "TinyWorld"),
+        "max_examples": settings.max_examples,
+        "compute_dtype": str(loaded.gpt.compute_dtype).removeprefix("torch."),
+        "seconds": seconds,
+        **outcome.values,
+    }
 
 
-def open_bundle(folder: str | None, labels: list[str] | None = None) -> Bundle:
-    """The bundle in `folder`, or TinyWorld's; all its tasks, or those that `labels` names."""
-    if folder is not None:
-        return read_bundle(Path(folder), labels)
-    from vnc.tinyworld.tasks import write_bundle
+def _compare(pair: tuple[str, str], suite: Name, settings: Settings, device: str, compute_dtype: str) -> dict[str, Any]:
+    from vnc.evals.compare import as_dict, compare, read_results
 
-    with tempfile.TemporaryDirectory(prefix="vnc_tinyworld_") as scratch:
-        write_bundle(Path(scratch))
-        return read_bundle(Path(scratch), labels)
+    results = []
+    for each in pair:
+        if Path(each).is_dir():
+            prepared = prepare(suite, settings)
+            results.append(score(each, suite, prepared, settings, device, compute_dtype))
+            print()
+        else:
+            results.append(read_results(Path(each)))
+    comparison = compare(results[0], results[1], pair)
+    report.show_comparison(comparison, *pair)
+    return {"first": pair[0], "second": pair[1], **as_dict(comparison)}
+
+
+def _judge(url: str | None, model: str | None, out: Path) -> Judge | None:
+    if url is None and model is None:
+        return None
+    if url is None or model is None:
+        raise UserError("judge_url and judge_model: give both, the endpoint and the judge's name there")
+    from vnc.evals.judge import Judge
+
+    return Judge(url, model, cache=out / "judge_cache.jsonl")
 
 
 def open_model(checkpoint: str, device: str, compute_dtype: str) -> tuple[LoadedModel, str]:
@@ -99,11 +150,6 @@ def open_model(checkpoint: str, device: str, compute_dtype: str) -> tuple[Loaded
     loaded = load_model(checkpoint, place, dtype)
     freeze(loaded.gpt)
     return loaded, reason
-
-
-def count_rows(bundle: Bundle, max_examples: int | None = None) -> int:
-    """Rows that will be scored in all tasks together."""
-    return sum(min(len(task.examples), max_examples or len(task.examples)) for task in bundle.tasks)
 
 
 @contextmanager
@@ -123,36 +169,6 @@ def progress_bar(rows: int) -> Iterator[Progress]:
     with bars.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         whole = bar.add_task("reading", total=rows)
         yield lambda label, done: bar.update(whole, description=label, advance=done)
-
-
-def print_table(result: SuiteResult) -> None:
-    """All tasks, then their averages; tasks that were left out are named below."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("task", box=None, pad_edge=False)
-    for heading in ("shots", "rows", "accuracy", "chance", "centred"):
-        table.add_column(heading, justify="right")
-    for task in result.tasks:
-        table.add_row(task.label, str(task.num_fewshot), f"{len(task.outcomes):,}", *_scores([task]))
-    table.add_section()
-    if 0 < len(result.choice_tasks) < len(result.tasks):
-        count = len(result.choice_tasks)
-        table.add_row(f"mean of the {count} with choices", "", "", *_scores(result.choice_tasks))
-    table.add_row(f"mean of all {len(result.tasks)} (CORE: centred)", "", "", *_scores(result.tasks), style="bold")
-    console = Console(highlight=False)
-    console.print(table)
-    for left in result.left_out:
-        console.print(f"left out: {left.label} ({left.reason})", markup=False, soft_wrap=True)
-
-
-def _scores(tasks: list[TaskResult] | tuple[TaskResult, ...]) -> tuple[str, str, str]:
-    """Mean accuracy, chance and centred score."""
-    return (
-        f"{fmean(task.accuracy for task in tasks):.4f}",
-        f"{fmean(task.baseline for task in tasks):.4f}",
-        f"{fmean(task.centered for task in tasks):.4f}",
-    )
 
 
 def _writable(path: Path) -> Path:

@@ -53,20 +53,34 @@ class Question:
     """The right option; None in language modelling."""
 
 
+@dataclass(frozen=True)
+class Share:
+    """The rows that one of several processes scores: every `of`-th of each task, from `number` on."""
+
+    number: int = 0
+    of: int = 1
+
+    def places(self, count: int) -> range:
+        """Its places among `count` rows in the order in which they are asked."""
+        return range(self.number, count, self.of)
+
+
+WHOLE = Share()
+
+
 def make_questions(
     task: Task,
     tokenizer: Tokenizer,
     context: int,
     max_examples: int | None = None,
-    first: int = 0,
-    step: int = 1,
+    share: Share = WHOLE,
 ) -> Iterator[Question]:
     """The questions of a task that is judged by likelihood, in the order in which the reference asks them, prompts at
-    most `context` tokens long; of these only every `step`-th, from `first` on."""
+    most `context` tokens long; all of them, or a share."""
     check_rows(task, max_examples)
     rows = scored_rows(len(task.examples), max_examples)
     examples: list[Judged] = [task.examples[row] for row in rows]  # type: ignore[misc]  # by the task's kind
-    wanted = range(first, len(examples), step)
+    wanted = share.places(len(examples))
     for start in range(0, len(wanted), ENCODE_ROWS):
         places = wanted[start : start + ENCODE_ROWS]
         texts = []

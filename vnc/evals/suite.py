@@ -8,30 +8,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from itertools import zip_longest
 
 from vnc.checkpoint import LoadedModel
-from vnc.evals.bundle import Bundle, Task
-from vnc.evals.prompts import Question, make_questions
+from vnc.evals.bundle import Bundle, LeftOut, Task
+from vnc.evals.prompts import WHOLE, Question, Share, make_questions
 from vnc.evals.results import Outcome, SuiteResult, TaskResult, likeliest
 from vnc.evals.scoring import Scored, score
+from vnc.evals.writing import score_written
 
 Progress = Callable[[str, int], None]
 """Hears (label of the task, rows just scored)."""
 
+JUDGED = ("multiple_choice", "schema", "language_modeling")
+"""Types of tasks that are decided by likelihood."""
+
 TOKENS_AT_A_TIME = 8_000_000  # of prompts, in int32: 32 MB
-
-
-@dataclass(frozen=True)
-class Share:
-    """The rows that one of several processes scores: every `of`-th of each task, from `number` on."""
-
-    number: int = 0
-    of: int = 1
-
-
-WHOLE = Share()
 
 
 def score_bundle(
@@ -40,26 +34,50 @@ def score_bundle(
     max_examples: int | None = None,
     progress: Progress | None = None,
     share: Share = WHOLE,
+    allow_code_execution: bool = False,
 ) -> SuiteResult:
     """Every task of the bundle, at most `max_examples` rows of each, or a share of these (to be joined by `merge`).
+    Tasks whose answers are programs are left out unless these may be run.
 
     A pure function of its arguments: the model, its mode and all random states are left as they were."""
-    outcomes: list[list[Outcome]] = [[] for _ in bundle.tasks]
-    for numbers, questions in _portions(loaded, bundle.tasks, max_examples, share):
+    judged = [task for task in bundle.tasks if task.kind in JUDGED]
+    found: dict[int, TaskResult | LeftOut] = {
+        id(task): result
+        for task, result in zip(judged, _judge(loaded, judged, max_examples, progress, share), strict=True)
+    }
+    written = [task for task in bundle.tasks if task.kind not in JUDGED]
+    for task in written:
+        done = None if progress is None else partial(progress, task.label)
+        found[id(task)] = score_written(loaded, task, max_examples, allow_code_execution, done, share)
+    results = [found[id(task)] for task in bundle.tasks]
+    left_out = [result for result in results if isinstance(result, LeftOut)]
+    scored = [result for result in results if isinstance(result, TaskResult)]
+    return SuiteResult(tuple(scored), (*bundle.left_out, *left_out))
+
+
+def _judge(
+    loaded: LoadedModel,
+    tasks: Sequence[Task],
+    max_examples: int | None,
+    progress: Progress | None,
+    share: Share,
+) -> list[TaskResult]:
+    """Tasks that are decided by likelihood, their rows scored together."""
+    outcomes: list[list[Outcome]] = [[] for _ in tasks]
+    for numbers, questions in _portions(loaded, tasks, max_examples, share):
 
         def done(places: Sequence[int], numbers: list[int] = numbers) -> None:
             if progress is not None:
                 for number, rows in Counter(numbers[place] for place in places).items():
-                    progress(bundle.tasks[number].label, rows)
+                    progress(tasks[number].label, rows)
 
         scored = score(loaded.gpt, questions, done=done)
         for number, question, options in zip(numbers, questions, scored, strict=True):
             outcomes[number].append(outcome(question, options))
-    tasks = (
+    return [
         TaskResult(task.label, task.kind, task.num_fewshot, task.baseline, tuple(found))
-        for task, found in zip(bundle.tasks, outcomes, strict=True)
-    )
-    return SuiteResult(tuple(tasks), bundle.left_out)
+        for task, found in zip(tasks, outcomes, strict=True)
+    ]
 
 
 def score_task(
@@ -88,7 +106,7 @@ def _portions(
     tokens = 0
     for number, task in enumerate(tasks):
         context = loaded.gpt.config.sequence_len
-        for question in make_questions(task, loaded.tokenizer, context, max_examples, share.number, share.of):
+        for question in make_questions(task, loaded.tokenizer, context, max_examples, share):
             numbers.append(number)
             questions.append(question)
             tokens += sum(len(prompt.tokens) for prompt in question.prompts)

@@ -85,8 +85,8 @@ class Sight:
         return int(others.argmax()) if others.any() else len(others)
 
     def blocks(self, skipped: int, window: int) -> list[tuple[int, int, int]]:
-        """(first query, end of queries, first key) of each block, from query `skipped` on. A token's index in the row is never below its
-        position, so no key before the earliest position in sight can be seen."""
+        """(first query, end of queries, first key) of each block, from query `skipped` on. A token's index in the
+        row is never below its position, so no key before the earliest position in sight can be seen."""
         positions, branches = self.grove.positions, self.grove.branches
         blocks, time = [], positions.shape[1]
         for start in range(skipped, time, QUERY_BLOCK):

@@ -91,7 +91,7 @@ class Grove:
     before: np.ndarray
     """(B, T): index in the row of the token before it in its own prompt; -1 for the first."""
     judged: np.ndarray
-    """(J,): indices into the flattened (B, T - first) tokens, of those that a judged token follows; prompt by prompt."""
+    """(J,): indices into the flattened (B, T - first) tokens, of those that judged ones follow; prompt by prompt."""
     targets: np.ndarray
     """(J,): the judged tokens."""
     counts: np.ndarray

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from hub_server import Hub, commit, running
 
-from datamodules.prepare.task_mixture import TASKS
+from datamodules.prepare.task_mixture import MIXTURE, TASKS
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -53,6 +53,8 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         "allenai/ai2_arc": {"main": {
             f"{folder}/{split}-00000-of-00001.parquet": packed(question(f"{folder} {split}"))
             for folder in ("ARC-Easy", "ARC-Challenge") for split in ("train", "validation", "test")}},
+        "openai/openai_humaneval": {"main": {
+            "openai_humaneval/test-00000-of-00001.parquet": packed(question("humaneval"))}},
     }  # fmt: skip
     sleep = time.sleep
     monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.01)))
@@ -65,7 +67,7 @@ def test_from_the_hub(tmp_path: Path, hub: Hub, vnc_prepare: Run, manifest_of: A
     out = tmp_path / "out"
     code, said, _ = vnc_prepare("task_mixture", "--out", out)
     assert code == 0 and "4,880 rows in 14 files" in said
-    names = [f"{name}/{split}.parquet" for name, task in TASKS.items() for split in task.splits]
+    names = [f"{name}/{split}.parquet" for name in MIXTURE.split(",") for split in TASKS[name].splits]
     assert sorted(contents(out)) == sorted([*names, "manifest.json"])
     assert [shard["name"] for shard in manifest_of(out)["shards"]] == names
     assert pq.read_table(out / "smoltalk" / "train.parquet").to_pylist() == chat(0, 4_500).to_pylist()
@@ -75,6 +77,12 @@ def test_from_the_hub(tmp_path: Path, hub: Hub, vnc_prepare: Run, manifest_of: A
     assert commit("openai/gsm8k", "refs/convert/parquet") in manifest_of(out)["source"]
     assert vnc_prepare("verify", "--data", out)[0] == 0
     assert "prepared already" in vnc_prepare("task_mixture", "--out", out)[1]
+
+
+def test_humaneval_only_where_it_is_named(tmp_path: Path, hub: Hub, vnc_prepare: Run, contents: Any) -> None:
+    assert "humaneval" not in MIXTURE
+    assert vnc_prepare("task_mixture", "--tasks", "gsm8k,humaneval", "--out", tmp_path / "out")[0] == 0
+    assert pq.read_table(tmp_path / "out" / "humaneval" / "test.parquet") == question("humaneval")
 
 
 def test_a_hub_that_fails_in_the_middle(

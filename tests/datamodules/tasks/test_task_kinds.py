@@ -16,14 +16,15 @@ from datamodules.tasks.gsm8k import Gsm8k, solution
 from datamodules.tasks.mmlu import Mmlu
 from datamodules.tasks.smoltalk import SmolTalk
 from datamodules.tasks.spec import FROM_FILES
-from datamodules.tasks.spelling import COUNT, SPELL, Spelling
+from datamodules.tasks.spelling import Spelling
 from datamodules.tasks.table import Table, open_table
 from datamodules.tasks.tinyworld import TinyWorldChat
-from datamodules.tasks.words import WORDS
 from vnc.calculator import calculate
 from vnc.conversation import Conversation, Segment
 from vnc.errors import UserError
 from vnc.multiple_choice import multiple_choice
+from vnc.spelling import COUNT, SPELL
+from vnc.spelling_words import WORDS
 from vnc.tinyworld.conversations import conversation
 
 

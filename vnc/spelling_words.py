@@ -1,4 +1,4 @@
-"""The words that Spelling asks about: common English words of all lengths, among them many with repeated letters."""
+"""The words that vnc/spelling.py asks about: common English words of all lengths, many with repeated letters."""
 
 _TEXT = """
 apple apricot banana blueberry blackberry raspberry strawberry cranberry gooseberry cherry coconut grape grapefruit
