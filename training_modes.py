@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from config_files import find_config
 from vnc.errors import UserError
@@ -69,9 +69,7 @@ def train(
         find_config(Path(stage_config))
     if mode != "pretraining" and chat_dir is not None and "://" not in chat_dir and not Path(chat_dir).is_dir():
         raise UserError(f"--chat_dir {chat_dir}: no such folder; vnc prepare task_mixture --out {chat_dir} makes it")
-    if chatcore_evals and "chatcore" not in suites():
-        raise UserError(f"--chatcore_evals: vnc evaluate has no suite chatcore in this version (it has "
-                        f"{', '.join(suites())}); leave it out")  # fmt: skip
+    tests = chat_tests(find_config(Path(chat_config)), chat_dir) if chatcore_evals and mode != "pretraining" else None
     if mode == "all":
         check_chat_data(find_config(Path(chat_config)), chat_dir)
     stage = ["--runs_dir", runs_dir, "--trainer.devices", str(devices), "--resume", "true"]
@@ -90,8 +88,10 @@ def train(
         run("fit", "--config", chat_config, "--name", f"{name}_chat", *stage, "--model.init_from", checkpoint,
             *option("--data.tokenizer", vocabulary(checkpoint)), *option("--data.data_dir", chat_dir))  # fmt: skip
         stop_if_interrupted(chat)
-        if chatcore_evals:
-            run("evaluate", "--suite", "chatcore", "--checkpoint", str(chat / "checkpoints" / "last"))
+        if tests is not None:
+            run(
+                "evaluate", "--suite", "chatcore", "--checkpoint", str(chat / "checkpoints" / "last"), "--bundle", tests
+            )
 
 
 def check_chat_data(config: Path, chat_dir: str | None) -> None:
@@ -110,13 +110,17 @@ def check_chat_data(config: Path, chat_dir: str | None) -> None:
         open_task(spec, mixture.data_dir)
 
 
-def suites() -> tuple[str, ...]:
-    """What `vnc evaluate --suite` can score."""
-    from typing import get_type_hints
+def chat_tests(config: Path, chat_dir: str | None) -> str:
+    """The folder with ChatCORE's tests, which stand beside mid-training's data. UserError, before anything starts,
+    where there is none."""
+    import yaml
 
-    from vnc.evals.evaluate import evaluate
-
-    return get_args(get_type_hints(evaluate)["suite"])
+    init_args = (yaml.safe_load(config.read_text()).get("data") or {}).get("init_args") or {}
+    folder = chat_dir or init_args.get("data_dir")
+    if not isinstance(folder, str) or not Path(folder).is_dir():
+        raise UserError(f"--chatcore_evals: the tests are looked for in {folder}, which is no folder; give --chat_dir, "
+                        "or leave it out")  # fmt: skip
+    return folder
 
 
 def vocabulary(checkpoint: str) -> str:

@@ -81,15 +81,16 @@ def test_what_cannot_work_is_refused_before_anything_starts(
     assert stages == []
 
 
-def test_a_suite_that_does_not_exist_is_refused_before_hours_of_training(
-    stages: list[list[str]], monkeypatch: pytest.MonkeyPatch
+def test_chatcore_without_its_tests_is_refused_before_hours_of_training(
+    stages: list[list[str]], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(training_modes, "suites", lambda: ("core",))
-    with pytest.raises(UserError, match="no suite chatcore .*it has core"):
-        training_modes.train("all", chatcore_evals=True)
-    monkeypatch.setattr(training_modes, "suites", lambda: ("core", "chatcore"))
-    training_modes.train("all", chatcore_evals=True)
-    assert stages[-1][:3] == ["evaluate", "--suite", "chatcore"]
+    chat_config = tmp_path / "chat.yaml"
+    chat_config.write_text("data: {class_path: TinyWorld, init_args: {content: chat}}\n")
+    with pytest.raises(UserError, match="--chatcore_evals: the tests are looked for in None, which is no folder"):
+        training_modes.train("all", chat_config=str(chat_config), chatcore_evals=True)
+    assert stages == []
+    training_modes.train("all", chat_config=str(chat_config), chat_dir=str(tmp_path), chatcore_evals=True)
+    assert stages[-1][:3] == ["evaluate", "--suite", "chatcore"] and stages[-1][-2:] == ["--bundle", str(tmp_path)]
 
 
 def test_floating_point_operations_are_passed_on_exactly(stages: list[list[str]]) -> None:

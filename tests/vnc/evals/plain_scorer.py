@@ -65,8 +65,9 @@ def encode(loaded: LoadedModel, text: str) -> list[int]:
 def forward(loaded: LoadedModel, ids: list[int], start: int) -> tuple[torch.Tensor, list[int], int]:
     """(logits of every position, the ids kept, where the continuation starts among them)."""
     context = loaded.gpt.config.sequence_len
-    while len(ids) > context:
-        ids, start = ids[1:], start - 1
+    if len(ids) > context:
+        start -= len(ids) - context
+        ids = ids[-context:]
     with torch.no_grad():
         return loaded.gpt.logits(loaded.gpt(torch.tensor([ids])))[0], ids, max(1, start)
 

@@ -1,23 +1,28 @@
 """Batched scoring against one example at a time, written independently (plain_scorer.py)."""
 
+import functools
 import json
 import math
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
+import vnc.evals.suite
 from tests.vnc.evals.conftest import CONTEXT, ROWS, write_bundle
 from tests.vnc.evals.plain_scorer import mean_loss, plain_decisions
 from vnc.checkpoint import LoadedModel
 from vnc.config import GPTConfig
 from vnc.errors import UserError
-from vnc.evals.bundle import read_bundle
-from vnc.evals.prompts import make_questions
+from vnc.evals.bundle import Task, read_bundle
+from vnc.evals.gauntlet import read_gauntlet
+from vnc.evals.prompts import Share, make_questions
 from vnc.evals.scoring import score
-from vnc.evals.suite import score_bundle, score_task
+from vnc.evals.suite import merge, score_bundle, score_task
 from vnc.gpt import GPT
 from vnc.tokenizer import Tokenizer
 
@@ -125,14 +130,49 @@ def test_a_model_whose_losses_are_no_numbers_is_refused(model: LoadedModel, bund
         score_bundle(LoadedModel(broken, model.tokenizer, False, Path("run")), read_bundle(bundle))
 
 
-@pytest.mark.parametrize("label", ["copa", "winograd", "lambada_openai", "commonsense_qa", "bigbench_operators"])
-def test_real_tasks_equal_one_example_at_a_time(model: LoadedModel, shared_data: Path, label: str) -> None:
-    folder = shared_data / "eval_bundle"
-    (task,) = read_bundle(folder, [label]).tasks
-    (path,) = (folder / "eval_data").glob(
-        {"winograd": "*/winograd_wsc.jsonl"}.get(label, f"*/{label}.jsonl")
-    )  # fmt: skip
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    plain = plain_decisions(model, rows, task.kind, task.num_fewshot, task.delimiter, max_examples=12)
-    result = score_task(model, task, max_examples=12)
-    assert [outcome.correct for outcome in result.outcomes] == plain
+JUDGED = ("multiple_choice", "schema", "language_modeling")
+
+
+def real_tasks(folder: Path) -> list[tuple[Task, list[dict[str, Any]]]]:
+    """Every task of CORE and of the gauntlet that is judged by likelihood, with the rows of its file."""
+    content = [yaml.safe_load((folder / name).read_text()) for name in ("core.yaml", "gauntlet.yaml")]
+    entries = [entry for each in content for key in ("icl_tasks", "icl_tasks_extra") for entry in each.get(key, [])]
+    files = {entry["label"]: folder / "eval_data" / entry["dataset_uri"] for entry in entries}
+    tasks = [*read_bundle(folder).tasks, *read_gauntlet(folder).bundle.tasks]
+    read = functools.cache(lambda path: [json.loads(line) for line in path.read_text().splitlines()])
+    return [(task, read(files[task.label])) for task in tasks if task.kind in JUDGED]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["modern"], indirect=True)
+def test_real_tasks_equal_one_example_at_a_time(model: LoadedModel, shared_data: Path) -> None:
+    """Every task of the bundle, as many rows as its solved examples need. (The whole of each, with a trained model and
+    nanochat's core_eval beside it: benchmarks/icl.py.)"""
+    tasks = real_tasks(shared_data / "eval_bundle")
+    assert len(tasks) >= 22 + 40
+    for task, rows in tasks:
+        few = max(8, task.num_fewshot + 1)
+        plain = plain_decisions(model, rows, task.kind, task.num_fewshot, task.delimiter, max_examples=few)
+        result = score_task(model, task, max_examples=few)
+        assert [outcome.correct for outcome in result.outcomes] == plain, task.label
+
+
+def test_shares_together_are_the_whole(model: LoadedModel, bundle: Path) -> None:
+    loaded = read_bundle(bundle)
+    whole = score_bundle(model, loaded)
+    for of in (2, 3, 100):
+        merged = merge([score_bundle(model, loaded, share=Share(number, of)) for number in range(of)])
+        for task, expected in zip(merged.tasks, whole.tasks, strict=True):
+            assert [(each.row, each.correct, each.choice) for each in task.outcomes] == [
+                (each.row, each.correct, each.choice) for each in expected.outcomes
+            ]
+
+
+def test_a_small_portion_at_a_time_changes_nothing(
+    model: LoadedModel, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = score_bundle(model, read_bundle(bundle))
+    monkeypatch.setattr(vnc.evals.suite, "TOKENS_AT_A_TIME", 200)
+    portioned = score_bundle(model, read_bundle(bundle))
+    decisions = [[[outcome.correct for outcome in task.outcomes] for task in each.tasks] for each in (whole, portioned)]
+    assert decisions[0] == decisions[1]

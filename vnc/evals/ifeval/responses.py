@@ -7,36 +7,22 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from vnc.errors import UserError
+from vnc.evals.answer_files import write_kept
 from vnc.evals.ifeval.prompts import Prompt
 
 
 def write_responses(path: Path, prompts: Sequence[Prompt], responses: Sequence[str]) -> None:
-    """One line a prompt, in their order; written beside its place, flushed, then renamed.
-
-    UserError where the file exists already or cannot be written: check `path` before the responses are generated.
-    """
-    if path.exists():
-        raise UserError(f"{path} exists already; give another name, or remove it")
+    """One line a prompt, in their order. A file with other responses is kept beside it (write_kept)."""
     lines = [
         json.dumps({"prompt": prompt.text, "response": response}) + "\n"
         for prompt, response in zip(prompts, responses, strict=True)
     ]
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with aside.open("w", encoding="utf-8") as file:
-            file.writelines(lines)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
+    write_kept(path, "".join(lines))
 
 
 def read_responses(path: Path, prompts: Sequence[Prompt]) -> tuple[str, ...]:

@@ -34,14 +34,15 @@ def test_the_layout_is_the_official_one(tmp_path: Path) -> None:
 def test_a_file_that_exists_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "responses.jsonl"
     path.write_text("mine")
-    with pytest.raises(UserError, match="exists already"):
-        write_responses(path, PROMPTS, RESPONSES)
-    assert path.read_text() == "mine"
+    write_responses(path, PROMPTS, RESPONSES)
+    assert path.with_name("responses.jsonl.1").read_text() == "mine"
+    assert read_responses(path, PROMPTS) == tuple(RESPONSES)
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
-        write_responses(tmp_path / "absent" / "responses.jsonl", PROMPTS, RESPONSES)
+        write_responses(tmp_path / "file" / "responses.jsonl", PROMPTS, RESPONSES)
 
 
 def test_a_response_too_few_leaves_nothing_behind(tmp_path: Path) -> None:
