@@ -8,6 +8,7 @@ import inspect
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ def main() -> None:
     # When a process of a run dies, the others say which one in a line (vnc/watch.py); torch would add C++ stack traces.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     keep_freed_memory()
+    warnings.formatwarning = one_line_warning
     arguments = sys.argv[1:]
     try:
         run(arguments)
@@ -64,6 +66,13 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone: nothing to say
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def one_line_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning without the source line that raised it."""
+    return f"warning: {message}\n"
 
 
 def run(arguments: list[str]) -> None:
@@ -137,7 +146,7 @@ def spell_out_pairs(function: Callable[..., Any], arguments: list[str]) -> list[
     while rest:
         argument = rest.pop(0)
         spelled.append(argument)
-        if argument in pairs and len(rest) >= 2 and not rest[0].startswith("["):
+        if argument in pairs and len(rest) >= 2 and not rest[0].startswith("[") and not rest[1].startswith("--"):
             spelled.append(json.dumps([rest.pop(0), rest.pop(0)]))
     return spelled
 

@@ -186,16 +186,8 @@ def finished(checkpoint: Path) -> bool:
     return bool(files.read_json(checkpoint / "trainer.json")["global_step"] >= planned)
 
 
-def one_line(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
-) -> str:
-    """A warning without the source line that raised it."""
-    return f"warning: {message}\n"
-
-
 def main() -> None:
     warnings.filterwarnings("ignore", module=r"lightning\..*")
-    warnings.formatwarning = one_line
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     try:

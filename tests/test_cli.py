@@ -1,5 +1,6 @@
 """The front door: help, dispatch, shipped configurations, and what is (not) imported."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,29 @@ def test_a_bare_flag_is_true():
 
     assert cli.spell_out_flags(function, ["--json", "--depth", "2"]) == ["--json", "true", "--depth", "2"]
     assert cli.spell_out_flags(function, ["--json", "false"]) == ["--json", "false"]
+
+
+def test_a_pair_is_two_words():
+    def function(pair: tuple[str, str] | None = None, one: str = "", several: list[str] | None = None) -> None: ...
+
+    def spelled(*arguments: str) -> list[str]:
+        return cli.spell_out_pairs(function, list(arguments))
+
+    assert spelled("--pair", "a", "b", "--one", "c") == ["--pair", '["a", "b"]', "--one", "c"]
+    assert spelled("--one", "c", "--pair", "a b", 'q"') == ["--one", "c", "--pair", json.dumps(["a b", 'q"'])]
+    assert spelled("--pair", '["a", "b"]', "--one", "c") == ["--pair", '["a", "b"]', "--one", "c"]
+    assert spelled("--pair", "a") == ["--pair", "a"]
+    assert spelled("--one", "a", "b") == ["--one", "a", "b"]
+    assert spelled() == []
+
+
+def test_pairs_reach_the_verb(monkeypatch):
+    """With the real verb's signature, under postponed annotations."""
+    heard = []
+    monkeypatch.setattr("vnc.evals.evaluate._compare", lambda pair, *rest: heard.append(pair) or {})
+    cli.run(["evaluate", "--compare", "a.json", "runs/b", "--max_examples", "3"])
+    cli.run(["evaluate", "--compare", '["a.json", "runs/b"]'])
+    assert heard == [("a.json", "runs/b")] * 2
 
 
 @pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)

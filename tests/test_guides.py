@@ -13,7 +13,7 @@ import cli
 from one_line_errors import OneLineErrors
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-GUIDES = ("data.md", "finetuning.md")
+GUIDES = ("chatcore.md", "core.md", "data.md", "finetuning.md", "gpt2_yardstick.md", "judges.md")
 
 
 def commands(text: str) -> list[str]:
@@ -38,7 +38,8 @@ def parse(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     function = cli.load(cli.VERBS[name][0])
     parser = OneLineErrors(prog=f"vnc {name}")
     parser.add_function_arguments(function, as_positional=name in cli.POSITIONAL)
-    parser.parse_args(cli.spell_out_flags(function, arguments[len(name.split()) :]))
+    given = cli.spell_out_flags(function, arguments[len(name.split()) :])
+    parser.parse_args(cli.spell_out_pairs(function, given))
 
 
 @pytest.mark.parametrize(("guide", "command"), COMMANDS, ids=[command[:60] for _, command in COMMANDS])

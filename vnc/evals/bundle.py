@@ -98,6 +98,8 @@ def read_tasks(
     """The tasks of these entries, or those of them that `labels` names. `baselines` knows each by its label, or by
     "label/shots" where that makes a difference."""
     entries = list(entries)
+    if labels is not None and not labels:
+        raise UserError("tasks: an empty list; name at least one task, or none at all for every task")
     known = [entry["label"] for entry in entries]
     for label in labels or ():
         if label not in known:

@@ -45,6 +45,9 @@ class Comparison:
 class _Task:
     baseline: float
     correct: Mapping[int, bool]
+    """By row."""
+    expected: Mapping[int, Any]
+    """By row: what would be right."""
 
 
 def compare(first: dict[str, Any], second: dict[str, Any], names: tuple[str, str]) -> Comparison:
@@ -57,6 +60,8 @@ def compare(first: dict[str, Any], second: dict[str, Any], names: tuple[str, str
     for key in (key for key in tasks[0] if key in tasks[1]):
         a, b = tasks[0][key], tasks[1][key]
         rows = sorted(a.correct.keys() & b.correct.keys())
+        if any(a.expected[row] != b.expected[row] for row in rows):
+            raise UserError(f"{names[0]} and {names[1]} have other rows in {key[0]}: score both on the same bundle")
         if rows:
             values = [(b.correct[row] - a.correct[row]) / (1 - a.baseline) for row in rows]
             accuracies = fmean(a.correct[row] for row in rows), fmean(b.correct[row] for row in rows)
@@ -92,11 +97,14 @@ def _read(values: dict[str, Any], name: str) -> tuple[str, dict[tuple[str, int],
             (str(task["label"]), int(task["num_fewshot"])): _Task(
                 float(task["random_baseline"]),
                 {int(outcome["row"]): bool(outcome["correct"]) for outcome in task["outcomes"]},
+                {int(outcome["row"]): outcome.get("gold", outcome.get("expected")) for outcome in task["outcomes"]},
             )
             for task in values["tasks"]
         }
+        if not all(0 <= task.baseline < 1 for task in tasks.values()):
+            raise ValueError("random_baseline must be from 0 to below 1")
         return str(values["suite"]), tasks
-    except (ValueError, KeyError, TypeError) as error:
+    except (AttributeError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{name}: holds no tasks with rows to compare ({type(error).__name__}: {error}); results of core, gauntlet "
             "and chatcore do"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from vnc.errors import UserError
 from vnc.evals import report
-from vnc.evals.suites import Name, Prepared, Progress, Settings, prepare
+from vnc.evals.suites import WITH_TASKS, Name, Prepared, Progress, Settings, prepare
 
 if TYPE_CHECKING:
     from vnc.checkpoint import LoadedModel
@@ -115,15 +115,18 @@ def score(
 def _compare(pair: tuple[str, str], suite: Name, settings: Settings, device: str, compute_dtype: str) -> dict[str, Any]:
     from vnc.evals.compare import as_dict, compare, read_results
 
-    results = []
-    for each in pair:
-        if Path(each).is_dir():
-            prepared = prepare(suite, settings)
-            results.append(score(each, suite, prepared, settings, device, compute_dtype))
-            print()
-        else:
-            results.append(read_results(Path(each)))
-    comparison = compare(results[0], results[1], pair)
+    # What can be wrong with the files is told before a model is scored.
+    results = {each: read_results(Path(each)) for each in pair if not Path(each).is_dir()}
+    checkpoints = [each for each in dict.fromkeys(pair) if each not in results]
+    if checkpoints and suite not in WITH_TASKS:
+        raise UserError(f"compare: {suite} has no rows that are right or wrong; {', '.join(WITH_TASKS)} have")
+    for name, values in results.items():
+        if checkpoints and values.get("suite") != suite:
+            raise UserError(f"{name} is of suite {values.get('suite')}, --suite is {suite}: compare two of one suite")
+    for each in checkpoints:
+        results[each] = score(each, suite, prepare(suite, settings), settings, device, compute_dtype)
+        print()
+    comparison = compare(results[pair[0]], results[pair[1]], pair)
     report.show_comparison(comparison, *pair)
     return {"first": pair[0], "second": pair[1], **as_dict(comparison)}
 

@@ -95,7 +95,10 @@ def parse_example(row: Any, kind: Kind) -> Example:
             inputs, outputs = _texts(row, "test_inputs", 1), _texts(row, "test_outputs", 1)
             if len(inputs) != len(outputs):
                 raise ValueError(f"{len(inputs)} test_inputs but {len(outputs)} test_outputs")
-            return Code(text(row, "prompt"), text(row, "canonical_solution"), text(row, "entry_point"), inputs, outputs)
+            name = text(row, "entry_point")
+            if not name.isidentifier():
+                raise ValueError(f"key 'entry_point' must be the name of a function, found {shown(row, 'entry_point')}")
+            return Code(text(row, "prompt"), text(row, "canonical_solution"), name, inputs, outputs)
 
 
 def text(row: dict[str, Any], key: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from vnc.errors import UserError
 from vnc.evals.bootstrap import Interval, mean_interval
-from vnc.evals.bundle import BASELINE_FILE, Bundle, LeftOut, read_baselines, read_list, read_tasks, read_yaml
+from vnc.evals.bundle import BASELINE_FILE, Bundle, read_baselines, read_list, read_tasks, read_yaml
 from vnc.evals.results import SuiteResult, TaskResult, centered
 
 GAUNTLET_FILE = "gauntlet.yaml"
@@ -58,18 +58,28 @@ def read_gauntlet(folder: Path, labels: Collection[str] | None = None) -> Gauntl
     baselines = read_baselines(folder / BASELINE_FILE) | baselines
     entries = read_list(folder, GAUNTLET_FILE)
     if EXTRA in read_yaml(folder, GAUNTLET_FILE):
-        entries += read_list(folder, GAUNTLET_FILE, EXTRA)
+        extra = read_list(folder, GAUNTLET_FILE, EXTRA)
+        known = {entry["label"] for entry in entries}
+        if twice := [entry["label"] for entry in extra if entry["label"] in known]:
+            path = folder / GAUNTLET_FILE
+            raise UserError(f"{path}: {EXTRA} has the task {twice[0]!r} once more; give each a label of its own")
+        entries += extra
     return Gauntlet(read_tasks(folder, GAUNTLET_FILE, entries, baselines, labels), categories, averages)
 
 
 def _read_categories(values: list[Any], where: str) -> tuple[tuple[Category, ...], dict[str, float]]:
     """The categories, and by "label/shots" what guessing scores."""
-    categories, baselines = [], {}
+    categories: list[Category] = []
+    baselines: dict[str, float] = {}
     for value in values:
         if not isinstance(value, dict) or not isinstance(value.get("name"), str):
             raise UserError(f"{where}: each category must be a mapping with a name and benchmarks")
+        if value["name"] in (category.name for category in categories):
+            raise UserError(f"{where}: the category {value['name']} stands there twice")
+        if not isinstance(value.get("benchmarks"), list) or not value["benchmarks"]:
+            raise UserError(f"{where}: category {value['name']} has no list of benchmarks")
         benchmarks = []
-        for entry in value.get("benchmarks") or ():
+        for entry in value["benchmarks"]:
             label, shots, baseline = (
                 entry.get(key) if isinstance(entry, dict) else None
                 for key in ("name", "num_fewshot", "random_baseline")
@@ -81,8 +91,6 @@ def _read_categories(values: list[Any], where: str) -> tuple[tuple[Category, ...
                 raise UserError(f"{place}, {label}: random_baseline must be from 0 to below 1, found {baseline!r}")
             benchmarks.append((label, shots))
             baselines[f"{label}/{shots}"] = float(baseline)
-        if not benchmarks:
-            raise UserError(f"{where}: category {value['name']} has no benchmarks")
         categories.append(Category(value["name"], tuple(benchmarks)))
     return tuple(categories), baselines
 
@@ -92,10 +100,11 @@ def _read_averages(values: Any, categories: Sequence[Category], where: str) -> d
     if not isinstance(values, dict):
         raise UserError(f"{where}: averages must be a mapping of lists of categories")
     for average, parts in values.items():
-        unknown = next((part for part in parts if part not in names), None) if isinstance(parts, list) else parts
-        if unknown is not None or not parts:
+        if not isinstance(parts, list) or not parts or not all(isinstance(part, str) for part in parts):
+            raise UserError(f"{where}: average {average} must be a list of categories, found {parts!r}")
+        if unknown := sorted(set(parts) - names):
             raise UserError(
-                f"{where}: average {average}: {unknown!r} is none of its categories {', '.join(sorted(names))}"
+                f"{where}: average {average}: {unknown[0]!r} is none of its categories {', '.join(sorted(names))}"
             )
     return {average: tuple(parts) for average, parts in values.items()}
 
@@ -167,17 +176,3 @@ class GauntletResult:
         for outcome in task.outcomes:
             groups.setdefault(named[outcome.row] if named else "", []).append(float(outcome.correct))
         return list(groups.values())
-
-
-def missing_benchmarks(gauntlet: Gauntlet) -> tuple[LeftOut, ...]:
-    """Tasks that a category names and the list of tasks does not."""
-    known = {(task.label, task.num_fewshot) for task in gauntlet.bundle.tasks}
-    known_labels = {left.label for left in gauntlet.bundle.left_out}
-    return tuple(
-        LeftOut(
-            label, f"category {category.name} names it at {shots} solved examples, {GAUNTLET_FILE} lists no such task"
-        )
-        for category in gauntlet.categories
-        for label, shots in category.benchmarks
-        if (label, shots) not in known and label not in known_labels
-    )

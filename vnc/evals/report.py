@@ -160,7 +160,7 @@ def _scores(tasks: Sequence[TaskResult]) -> tuple[str, str, str]:
 
 
 def _interval(interval: Interval) -> str:
-    return f"{interval.low:.2f} to {interval.high:.2f}"
+    return f"{interval.low:.3f} to {interval.high:.3f}"
 
 
 def _show_left_out(console: Console, left_out: Iterable[LeftOut]) -> None:

@@ -13,6 +13,7 @@ from functools import partial
 from itertools import zip_longest
 
 from vnc.checkpoint import LoadedModel
+from vnc.errors import UserError
 from vnc.evals.bundle import Bundle, LeftOut, Task
 from vnc.evals.prompts import WHOLE, Question, Share, make_questions
 from vnc.evals.results import Outcome, SuiteResult, TaskResult, likeliest
@@ -37,7 +38,7 @@ def score_bundle(
     allow_code_execution: bool = False,
 ) -> SuiteResult:
     """Every task of the bundle, at most `max_examples` rows of each, or a share of these (to be joined by `merge`).
-    Tasks whose answers are programs are left out unless these may be run.
+    Tasks whose answers are programs are left out unless these may be run; UserError where that leaves nothing.
 
     A pure function of its arguments: the model, its mode and all random states are left as they were."""
     judged = [task for task in bundle.tasks if task.kind in JUDGED]
@@ -52,6 +53,9 @@ def score_bundle(
     results = [found[id(task)] for task in bundle.tasks]
     left_out = [result for result in results if isinstance(result, LeftOut)]
     scored = [result for result in results if isinstance(result, TaskResult)]
+    if not scored:
+        reasons = "; ".join(f"{left.label} ({left.reason})" for left in (*bundle.left_out, *left_out))
+        raise UserError(f"no task to score; left out are {reasons}")
     return SuiteResult(tuple(scored), (*bundle.left_out, *left_out))
 
 

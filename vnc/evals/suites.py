@@ -106,7 +106,7 @@ def _core(settings: Settings) -> Prepared:
                               allow_code_execution=settings.allow_code_execution)  # fmt: skip
         return Outcome(result.as_dict(), lambda: report.show_suite(result, "CORE"))
 
-    described = f"{len(bundle.tasks)} tasks of {settings.bundle or TINYWORLD}"
+    described = f"{_tasks(bundle.tasks)} of {settings.bundle or TINYWORLD}"
     return Prepared(described, count_rows(bundle, settings.max_examples), run)
 
 
@@ -124,7 +124,7 @@ def _gauntlet(settings: Settings) -> Prepared:
         result = GauntletResult(gauntlet, suite)
         return Outcome(result.as_dict(), lambda: report.show_gauntlet(result))
 
-    described = f"{len(gauntlet.bundle.tasks)} tasks of {folder}"
+    described = f"{_tasks(gauntlet.bundle.tasks)} of {folder}"
     return Prepared(described, count_rows(gauntlet.bundle, settings.max_examples), run)
 
 
@@ -142,7 +142,7 @@ def _chatcore(settings: Settings) -> Prepared:
         return Outcome(result.as_dict(), lambda: report.show_suite(result, "ChatCORE"))
 
     rows = sum(min(len(task.rows), settings.max_examples or len(task.rows)) for task in tasks.tasks)
-    return Prepared(f"{len(tasks.tasks)} tasks of {folder}", rows, run)
+    return Prepared(f"{_tasks(tasks.tasks)} of {folder}", rows, run)
 
 
 def _ifeval(settings: Settings) -> Prepared:
@@ -196,6 +196,10 @@ def _alpaca_eval(settings: Settings) -> Prepared:
         return Outcome(result.as_dict() | {"answers": str(out)}, lambda: report.show_alpaca_eval(result, out))
 
     return Prepared(f"{instructions} instructions of {source}", instructions * (2 if settings.judge else 1), run)
+
+
+def _tasks(tasks: Sequence[object]) -> str:
+    return "1 task" if len(tasks) == 1 else f"{len(tasks)} tasks"
 
 
 def _needed(settings: Settings, suite: str, what: str) -> Path:

@@ -25,6 +25,7 @@ from vnc.evals.examples import Code, Generation
 from vnc.evals.humaneval import STOPS, Problem, grade
 from vnc.evals.prompts import WHOLE, Share, check_rows, fewshot_places, scored_rows
 from vnc.evals.results import TaskResult, Written
+from vnc.evals.sandbox import protections
 from vnc.tokenizer import Tokenizer
 
 ANSWER_BUFFER = 10  # tokens more than the longest answer, for a model that words its reasoning otherwise
@@ -111,6 +112,8 @@ def score_written(
     code = task.kind == "code_evaluation"
     if code and not allow_code_execution:
         return LeftOut(task.label, NEEDS_PERMISSION)
+    if code and not (stood := protections()).isolated:
+        return LeftOut(task.label, stood.in_words())
     asked = scored_rows(len(task.examples), max_examples)
     rows = [asked[place] for place in share.places(len(asked))]
     stops = STOPS if code else task.writing.early_stopping_criteria
@@ -138,7 +141,7 @@ def as_problem(label: str, row: int, example: object) -> Problem:
     """A row of a code task, with its pairs of arguments and results as HumanEval's `check`."""
     assert isinstance(example, Code)
     lines = [
-        f"    assert candidate(*{arguments}) == {result}"
+        f"    assert candidate(*({arguments})) == ({result})"  # a tuple may stand without its brackets
         for arguments, result in zip(example.test_inputs, example.test_outputs, strict=True)
     ]
     test = "\n".join(["def check(candidate):", *lines])

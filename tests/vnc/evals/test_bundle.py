@@ -8,8 +8,8 @@ import yaml
 
 from tests.vnc.evals.conftest import ROWS
 from vnc.errors import UserError
-from vnc.evals.bundle import LeftOut, read_bundle
-from vnc.evals.examples import LanguageModeling, MultipleChoice, Schema
+from vnc.evals.bundle import LeftOut, Writing, read_bundle
+from vnc.evals.examples import Code, Generation, LanguageModeling, MultipleChoice, Schema
 from vnc.tinyworld.tasks import TASKS
 from vnc.tinyworld.tasks import write_bundle as write_tinyworld
 
@@ -81,6 +81,14 @@ def edit(bundle: Path, number: int, **changes: object) -> None:
         ({"prompt_string": "x"}, "key 'prompt_string' is not known; known are"),
         ({"label": "schema"}, "'schema' stands there twice"),
         ({"label": "other"}, "eval_meta_data.csv has no row for the task 'other'"),
+        ({"early_stopping_criteria": "Q:"}, "'early_stopping_criteria' must be a list of strings, found \"Q:\""),
+        ({"early_stopping_criteria": ["Q:", ""]}, "'early_stopping_criteria' must be a list of strings"),
+        ({"early_stopping_criteria": [1]}, "'early_stopping_criteria' must be .* found .1."),
+        ({"early_stopping_criteria": None}, "'early_stopping_criteria' must be .* found null"),
+        ({"cot_delimiter": 3}, "'cot_delimiter' must be a string, found 3"),
+        ({"question_prelimiter": ["Q"]}, "'question_prelimiter' must be a string"),
+        ({"do_normalization": "no"}, "'do_normalization' must be true or false, found \"no\""),
+        ({"do_normalization": 0}, "'do_normalization' must be true or false, found 0"),
     ],
 )
 def test_wrong_entries_are_named(bundle: Path, changes: dict[str, object], message: str) -> None:
@@ -111,6 +119,102 @@ def test_wrong_rows_are_named_by_line_and_key(bundle: Path, kind: str, row: str,
     with pytest.raises(UserError, match=rf"{kind}.jsonl, line 2: .*{message.removeprefix('line 2: ')}") as caught:
         read_bundle(bundle)
     assert "\n" not in str(caught.value)
+
+
+def write_task(bundle: Path, kind: str, rows: list[dict[str, object]], **keys: object) -> Path:
+    """The bundle, with a task of this kind in place of its first."""
+    edit(bundle, 0, icl_task_type=kind, **keys)
+    path = bundle / "eval_data/small/multiple_choice.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+GENERATION = {"context": "Who?", "answer": "Mara"}
+CODE = {"prompt": "def f(x):\n", "canonical_solution": "    return x\n", "entry_point": "f",
+        "test_inputs": ["(1,)", "(2,)"], "test_outputs": ["1", "2"]}  # fmt: skip
+
+
+def test_generation_rows_and_how_answers_are_read(bundle: Path) -> None:
+    rows = [
+        GENERATION,
+        GENERATION | {"aliases": ["Mara", "", "Mara P.", "Mara P."], "chain_of_thought": "She did.", "more": 1},
+    ]
+    keys = {"cot_delimiter": " #### ", "question_prelimiter": "Q: ", "do_normalization": False,
+            "early_stopping_criteria": ["\n\n", "Q:"]}  # fmt: skip
+    write_task(bundle, "generation_task_with_answers", rows, **keys)
+    task, other = read_bundle(bundle).tasks[:2]
+    assert task.examples == (
+        Generation("Who?", "Mara"),
+        Generation("Who?", "Mara", ("Mara", "Mara P.", "Mara P."), "She did."),
+    )
+    second = task.examples[1]
+    assert isinstance(second, Generation) and second.answers == ("Mara", "Mara P.")
+    assert task.writing == Writing("Q: ", " #### ", False, ("\n\n", "Q:"))
+    assert other.writing == Writing("", "", True, ())
+
+
+def test_code_rows(bundle: Path) -> None:
+    write_task(bundle, "code_evaluation", [CODE, CODE | {"language": "python", "task_id": "x"}])
+    example = Code("def f(x):\n", "    return x\n", "f", ("(1,)", "(2,)"), ("1", "2"))
+    assert read_bundle(bundle).tasks[0].examples == (example, example)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"answer": "a"}, "'context' must be a string, found none"),
+        (GENERATION | {"context": 1}, "'context' must be a string, found 1"),
+        ({"context": "a"}, "'answer' must be a string, found none"),
+        (GENERATION | {"answer": ""}, "'answer' is empty: every text would begin with it"),
+        (GENERATION | {"answer": 3}, "'answer' must be a string, found 3"),
+        (GENERATION | {"aliases": "Mara"}, "'aliases' must be a list of strings, found \"Mara\""),
+        (GENERATION | {"aliases": [1]}, "'aliases' must be a list of strings"),
+        (GENERATION | {"aliases": None}, "'aliases' must be a list of strings, found null"),
+        (GENERATION | {"chain_of_thought": None}, "'chain_of_thought' must be a string, found null"),
+    ],
+)
+def test_wrong_generation_rows(bundle: Path, row: dict[str, object], message: str) -> None:
+    write_task(bundle, "generation_task_with_answers", [GENERATION, row])
+    with pytest.raises(UserError, match=rf"multiple_choice.jsonl, line 2: key {message}") as caught:
+        read_bundle(bundle)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (CODE | {"language": "c++"}, r"language 'c\+\+': only python can be run"),
+        (CODE | {"language": None}, "language None: only python can be run"),
+        (CODE | {"prompt": None}, "'prompt' must be a string, found null"),
+        (CODE | {"canonical_solution": []}, "'canonical_solution' must be a string"),
+        (CODE | {"entry_point": 1}, "'entry_point' must be a string, found 1"),
+        (CODE | {"entry_point": "f("}, "'entry_point' must be the name of a function, found \"f.\""),
+        (CODE | {"test_inputs": []}, "'test_inputs' must be a list of one or more strings"),
+        (CODE | {"test_inputs": [1, 2]}, "'test_inputs' must be a list of one or more strings"),
+        (CODE | {"test_outputs": "1"}, "'test_outputs' must be a list of one or more strings"),
+        (CODE | {"test_outputs": ["1"]}, "2 test_inputs but 1 test_outputs"),
+    ],
+)
+def test_wrong_code_rows(bundle: Path, row: dict[str, object], message: str) -> None:
+    write_task(bundle, "code_evaluation", [CODE, row])
+    with pytest.raises(UserError, match=rf"multiple_choice.jsonl, line 2: .*{message}") as caught:
+        read_bundle(bundle)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", sorted(CODE))
+def test_code_rows_need_all_keys(bundle: Path, key: str) -> None:
+    write_task(bundle, "code_evaluation", [{name: value for name, value in CODE.items() if name != key}])
+    with pytest.raises(UserError, match=f"line 1: key '{key}' must be .*, found none"):
+        read_bundle(bundle)
+
+
+def test_rows_name_their_categories_where_the_list_says_so(bundle: Path) -> None:
+    rows = [{"context": "a", "continuation": "b", "category": "law"}, {"context": "c", "continuation": "d"}]
+    write_task(bundle, "language_modeling", rows, has_categories=True, num_fewshot=[0])
+    assert read_bundle(bundle).tasks[0].categories == ("law", "")
+    edit(bundle, 0, has_categories=False)
+    assert read_bundle(bundle).tasks[0].categories == ()
 
 
 def test_wrong_files_are_named(bundle: Path, tmp_path: Path) -> None:
