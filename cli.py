@@ -42,6 +42,12 @@ VERBS = {
         "score a checkpoint: CORE, the gauntlet, ChatCORE, IFEval, judged answers",
     ),
     "export": ("vnc.export:export", "weights, sizes and tokenizer alone, for inference"),
+    "scaling sweep": ("scaling.sweep:sweep", "train a grid of depths x FLOPs budgets x seeds"),
+    "scaling fit": ("scaling.fit_report:fit_command", "optima, power laws and surfaces, each with its interval"),
+    "scaling predict": ("scaling.predict:predict_command", "what to train with so many FLOPs or GPU-hours"),
+    "scaling plot": ("scaling.report:plot", "its figures, and a report with the answer"),
+    "scaling verify-flops": ("scaling.verify_flops:verify_flops", "the FLOPs formula against counted FLOPs and 6ND"),
+    "scaling import": ("scaling.import_logs:import_logs", "a study from logs of VibeNanoChat"),
     "import gpt2": ("vnc.gpt2_import:import_gpt2", "a Hugging Face GPT-2, to score beside your own model"),
 }
 POSITIONAL = {"export", "import gpt2"}  # verbs whose required arguments stand without --names

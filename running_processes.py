@@ -12,6 +12,7 @@ from pathlib import Path
 from vnc.errors import UserError
 
 VERBS = ("fit", "validate", "test", "train")
+SWEEP = ("scaling", "sweep")
 GRACE_SECONDS = 60.0  # to finish the step and save
 
 
@@ -66,7 +67,8 @@ def is_training(command: tuple[str, ...]) -> bool:
     """Whether a command line runs vnc with a verb that trains: `.../vnc fit`, `python .../vnc fit`,
     `python -m cli fit`, `python .../cli.py fit`."""
     for place, word in enumerate(command[:4]):
-        if command[place + 1 : place + 2] and command[place + 1] in VERBS:
+        following = command[place + 1 : place + 3]
+        if following and (following[0] in VERBS or following == SWEEP):
             module = word == "cli" and place > 0 and command[place - 1] == "-m"
             flags = command[1:place]  # of the interpreter, such as torchrun's -u
             interpreted = "python" in Path(command[0]).name and all(f.startswith("-") and f != "-c" for f in flags)

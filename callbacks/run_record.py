@@ -23,11 +23,22 @@ from callbacks.preemption import Preempted
 from vnc.depth import TrainingPlan
 from vnc.flops import count_parameters
 
-TRAIN_KEYS = {"loss": "train/loss", "loss_ema": "train/loss_ema", "tokens_per_second": "train/tokens_per_second"}
+TRAIN_KEYS = {
+    "loss": "train/loss",
+    "loss_ema": "train/loss_ema",
+    "tokens_per_second": "train/tokens_per_second",
+    "tokens": "train/tokens",
+    "flops": "train/flops",
+    "hours": "train/hours",
+}
 
 
 class RunRecord(Callback):
     """Keeps the record of every logged step, of every validation and of the end.
+
+    `budget` are the FLOPs that the run was asked to spend, null where another setting decides its length. `hours` is
+    the time from the start of fitting, over all processes of this run one after another, with validation, saving and
+    steps that were lost; a step's own `hours` are those of training alone (callbacks/metrics.py).
 
     A step's row is noted when the step ends and written to disk just before the next one starts, after the weights have
     been saved. Checkpoints carry the rows in between, so that a process killed there loses none.
@@ -39,6 +50,8 @@ class RunRecord(Callback):
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.record: dict[str, Any] = {}
+        self._hours_before = 0.0
+        self._started = 0.0
         self.columns: list[str] = []
         self.unwritten: list[dict[str, Any]] = []  # rows of metrics.csv
 
@@ -51,18 +64,26 @@ class RunRecord(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        plan: TrainingPlan = pl_module.plan  # type: ignore[assignment]
+        module: Any = pl_module
+        plan: TrainingPlan = module.plan
         counts = count_parameters(plan.config)
         first = trainer.global_step
-        kept = self._earlier(first)
+        earlier = self._earlier()
+        kept = keep_before(first, earlier)
+        self._hours_before, self._started = float(earlier.get("hours", 0.0)), time.monotonic()
+        wanted = module.plan_arguments
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
         self.record = {
             "status": "running",
             "name": self.folder.name,
             "plan": plan.to_dict(),
+            "budget": wanted["target_flops"] if wanted["num_steps"] is None else None,
+            "seed": torch.initial_seed(),
             "params": dataclasses.asdict(counts) | {"total": counts.total, "scaling": counts.scaling(plan.config)},
             "flops_per_token": plan.flops_per_token,
             "device": device_name(pl_module.device),
+            "devices": trainer.num_devices,
+            "world_size": trainer.world_size,
             "versions": {
                 "vnc": vnc.__version__,
                 "torch": torch.__version__,
@@ -70,6 +91,7 @@ class RunRecord(Callback):
                 "python": platform.python_version(),
             },  # fmt: skip
             "started": kept.get("started", time.strftime("%Y-%m-%dT%H:%M:%S%z")),
+            "hours": self._hours_before,
             "floor_bits_per_byte": getattr(datamodule, "entropy_floor", None),
             "train": kept.get("train", []),
             "val": kept.get("val", []),
@@ -110,7 +132,16 @@ class RunRecord(Callback):
         if trainer.state.fn != "fit" or trainer.sanity_checking or not trainer.is_global_zero:
             return
         value = float(trainer.callback_metrics["val/bits_per_byte"])
-        self.record["val"].append({"step": trainer.global_step, "bits_per_byte": value})
+        plan: TrainingPlan = pl_module.plan  # type: ignore[assignment]
+        tokens = trainer.global_step * plan.total_batch_tokens
+        self.record["val"].append(
+            {
+                "step": trainer.global_step,
+                "bits_per_byte": value,
+                "tokens": tokens,
+                "flops": tokens * plan.flops_per_token,
+            }
+        )
         self.unwritten.append({"step": trainer.global_step, "val/bits_per_byte": value})
         self._write()
 
@@ -137,19 +168,14 @@ class RunRecord(Callback):
                 self.record["reason"] = reason
             self._write()
 
-    def _earlier(self, first: int) -> dict[str, Any]:
-        """What an earlier process of this run recorded of the steps before `first`."""
+    def _earlier(self) -> dict[str, Any]:
+        """What an earlier process of this run recorded."""
         path = self.folder / "run.json"
-        if first == 0 or not path.is_file():
-            return {}
-        kept: dict[str, Any] = json.loads(path.read_text())
-        kept["train"] = [row for row in kept["train"] if row["step"] < first]
-        kept["val"] = [row for row in kept["val"] if row["step"] <= first]
-        kept["evals"] = [row for row in kept.get("evals", []) if row["step"] <= first]
-        return kept
+        return json.loads(path.read_text()) if path.is_file() else {}
 
     def _write(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.record["hours"] = self._hours_before + (time.monotonic() - self._started) / 3600
         for row in self.unwritten:
             self._append_csv(row)
         self.unwritten = []
@@ -192,6 +218,17 @@ class RunRecord(Callback):
                 writer.writeheader()
                 writer.writerows(rows)
         os.replace(fresh, self.folder / "metrics.csv")
+
+
+def keep_before(first: int, earlier: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier record says of the steps before `first`; nothing when the run begins anew."""
+    if first == 0 or not earlier:
+        return {}
+    return earlier | {
+        "train": [row for row in earlier["train"] if row["step"] < first],
+        "val": [row for row in earlier["val"] if row["step"] <= first],
+        "evals": [row for row in earlier.get("evals", []) if row["step"] <= first],
+    }
 
 
 def device_name(device: torch.device) -> str:

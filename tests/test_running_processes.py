@@ -26,6 +26,8 @@ STUBBORN = (
         ("python3.11 -m cli train --mode all", True),
         ("/usr/bin/python cli.py validate", True),
         ("vnc fit", True),
+        ("python -m cli scaling sweep --config x", True),
+        ("vnc scaling fit --runs x", False),
         ("/usr/bin/python -u cli.py fit", True),  # as torchrun starts it
         ("python -c cli.py fit", False),
         ("python /home/me/.venv/bin/vnc chat --checkpoint fit", False),

@@ -1,0 +1,96 @@
+"""Runs as jobs, through submitit's local executor: the same sweep, a job whose time is up, and what SLURM is asked."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from scaling import sweep_runner
+from scaling.submitit_runner import FitTask, Submitit, exited
+from scaling.sweep import sweep
+from tests.scaling.stand_in import stand_in, starts, sweep_file, until
+from vnc.errors import UserError
+
+submitit = pytest.importorskip("submitit", reason="submitit is an extra (vnc[slurm])")
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))  # a job starts from nothing
+    monkeypatch.setattr(sweep_runner, "POLL_SECONDS", 0.05)
+    stand_in(tmp_path, monkeypatch, d3_1e12_s1337="diverges")
+    return tmp_path
+
+
+def test_a_sweep_through_the_local_executor(home, capsys):
+    with pytest.raises(SystemExit) as end:
+        sweep(sweep_file(home), jobs=2, executor="local")
+    assert end.value.code == 1
+    assert "d3_1e12_s1337 failed: exit code 2: training stopped at step 2" in capsys.readouterr().err
+    (home / "behaviour.json").write_text("{}")
+    sweep(sweep_file(home), executor="local")
+    names = ["d2_1e12_s1337", "d3_1e12_s1337", "d4_1e12_s1337"]
+    assert [len(starts(home / "runs" / "mine" / name)) for name in names] == [1, 2, 1]
+    assert list((home / "runs" / "mine" / "submitit").glob("*_submitted.pkl"))
+
+
+def test_a_job_that_fails_itself_is_told_in_one_line(home, capsys, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "")  # it finds no vnc
+    monkeypatch.chdir(home)
+    with pytest.raises(SystemExit):
+        sweep(sweep_file(home, depths=[2]), executor="local")
+    said = [line for line in capsys.readouterr().err.splitlines() if "d2_1e12_s1337 failed" in line]
+    assert len(said) == 1 and "ModuleNotFoundError: No module named 'scaling'" in said[0]
+
+
+def test_a_job_that_is_to_make_way_saves_and_can_be_started_again(home):
+    (home / "behaviour.json").write_text('{"long": "long"}')
+    folder = home / "long"
+    task = FitTask(["fit", "--name", "long", "--runs_dir", str(home)], folder)
+    delayed = []
+
+    def make_way():
+        until(lambda: (folder / "run.json").is_file())
+        os.kill(os.getpid(), signal.SIGUSR2)
+
+    former = signal.signal(signal.SIGUSR2, lambda *_: delayed.append(task.checkpoint()))  # as submitit does
+    try:
+        threading.Thread(target=make_way).start()
+        assert task() == 0  # interrupted in good order
+    finally:
+        signal.signal(signal.SIGUSR2, former)
+    assert '"interrupted"' in (folder / "run.json").read_text()
+    (again,) = delayed
+    again.dump(home / "pickled")
+    assert submitit.core.utils.DelayedSubmission.load(home / "pickled").function == FitTask(task.arguments, folder)
+
+
+def test_a_child_that_has_ended_is_seen_without_reaping_it():
+    child = os.posix_spawn(sys.executable, [sys.executable, "-S", "-c", "import time; time.sleep(0.2)"], os.environ)
+    assert not exited(child)
+    while not exited(child):
+        time.sleep(0.02)
+    assert exited(child) and os.waitpid(child, 0)[1] == 0
+    assert exited(child)
+
+
+def test_slurm_is_asked_for_an_array(home, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name, *_, **__: f"/bin/{name}")  # sbatch and srun seem to be there
+    asked = {"slurm_partition": "gpu", "timeout_min": 600}
+    made = Submitit("slurm", [], home / "out", 4, asked, gpus=2)
+    text = made.executor._executor._make_submission_file_text("true", "1")
+    for line in ("--partition=gpu", "--time=600", "--gpus-per-node=2", "--ntasks-per-node=1", "--signal=USR2@180",
+                 "--job-name=out"):  # fmt: skip
+        assert f"#SBATCH {line}\n" in text
+    assert made.executor._executor.parameters["array_parallelism"] == 4 and made.slots > 1000
+
+
+def test_a_wrong_parameter_and_a_missing_cluster_are_refused(home):
+    with pytest.raises(UserError, match="submitit: .*slurm_colour"):
+        Submitit("local", [], home / "out", 1, {"slurm_colour": "red"}, gpus=0)
+    with pytest.raises(UserError, match="submitit: "):
+        Submitit("slurm", [], home / "out", 1, {}, gpus=0)  # there is no sbatch here
