@@ -12,7 +12,7 @@ MODE ?= all
 DDP_NAME = $(if $(filter command line environment,$(origin NAME)),$(NAME),model)
 option = $(if $(2),--$(1) '$(2)')
 
-.PHONY: help environment train chat ddp-train gpu-status kill-gpu test format lint constraints clean
+.PHONY: help environment train chat chat-server ddp-train gpu-status kill-gpu test format lint constraints clean
 
 help: ## what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2} /^##  / {printf "%20s%s\n", "", substr($$0, 5)}' \
@@ -40,6 +40,13 @@ train: $(VENV)/.runtime ## train a small model on an invented world, teach it to
 
 chat: $(VENV)/.runtime ## talk to what make train has trained
 	@$(VNC) chat --checkpoint runs/$(NAME)_chat/checkpoints/last
+
+$(VENV)/.app: $(VENV)/.runtime
+	@$(PIP) --editable ".[app]"
+	@touch $@
+
+chat-server: $(VENV)/.app ## the app in a browser, at localhost:8003: chat, runs, evals, scaling, plan
+	@$(VNC) app
 
 ddp-train: $(VENV)/.runtime ## train on NGPUS=8 processes, MODE=pretraining|mid-training|all (the default), with DEPTH=12
 ##  TARGET_FLOPS=1e18 BATCH_SIZE=32 (rows of a micro-batch) NAME=model DATA_DIR=... CHAT_DIR=... TOKENIZER=...

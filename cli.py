@@ -41,6 +41,7 @@ VERBS = {
         "vnc.evals.evaluate:evaluate",
         "score a checkpoint: CORE, the gauntlet, ChatCORE, IFEval, judged answers",
     ),
+    "app": ("streamlit_app.launch:app", "chat, runs, evals, scaling and plan in a browser"),
     "export": ("vnc.export:export", "weights, sizes and tokenizer alone, for inference"),
     "scaling sweep": ("scaling.sweep:sweep", "train a grid of depths x FLOPs budgets x seeds"),
     "scaling fit": ("scaling.fit_report:fit_command", "optima, power laws and surfaces, each with its interval"),

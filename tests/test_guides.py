@@ -13,7 +13,8 @@ import cli
 from one_line_errors import OneLineErrors
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-GUIDES = ("chatcore.md", "core.md", "data.md", "depth.md", "finetuning.md", "flops.md", "gpt2_yardstick.md", "judges.md")
+GUIDES = ("chatcore.md", "core.md", "data.md", "depth.md", "finetuning.md", "flops.md", "gpt2_yardstick.md",
+          "judges.md", "scaling_laws.md")  # fmt: skip
 
 
 def commands(text: str) -> list[str]:
