@@ -198,30 +198,30 @@ def one_thread():
 
 @pytest.mark.slow
 def test_a_killed_sweep_goes_on_to_the_losses_of_runs_that_nothing_interrupts(tmp_path, monkeypatch, one_thread):
-    cut = real_sweep(tmp_path, "cut")
+    cut = real_sweep(tmp_path, "cut", depths=(2, 3))
     victim = tmp_path / "cut" / "d2_1.2e10_s1337"
     until(lambda: len(record(victim)["train"]) > 6, 200)
     cut.send_signal(signal.SIGKILL)
     cut.wait()
     until(lambda: record(victim)["status"] == "interrupted", 30)  # it has noticed, and saved
     states = [record(folder)["status"] for folder in (tmp_path / "cut").glob("d*")]
-    assert "finished" in states and 2 < len(states) < 6
-    again = real_sweep(tmp_path, "cut")
+    assert set(states) == {"finished", "interrupted"}
+    again = real_sweep(tmp_path, "cut", depths=(2, 3))
     said, errors = again.communicate(timeout=300)
     assert again.returncode == 0, errors
-    assert said.splitlines()[-1].startswith("6 finished")
+    assert said.splitlines()[-1].startswith("4 finished")
 
     monkeypatch.chdir(tmp_path)
     options = [word for key, value in REAL.items() for word in (f"--{key}", value)]
-    for depth in (2, 3, 4):
+    for depth in (2, 3):
         for budget in ("6e9", "1.2e10"):
             assert vnc(monkeypatch, "fit", "--data", "TinyWorld", *options, "--model.depth", depth,
                        "--model.target_flops", budget, "--name", f"d{depth}_{budget}_s1337", "--runs_dir",
                        "alone") == 0  # fmt: skip
-    assert final(tmp_path / "cut") == final(tmp_path / "alone") and len(final(tmp_path / "cut")) == 6
+    assert final(tmp_path / "cut") == final(tmp_path / "alone") and len(final(tmp_path / "cut")) == 4
 
     study = read_runs(sorted((tmp_path / "cut").glob("d*")))
-    assert len(study.points) == 6 and study.excluded == ()
+    assert len(study.points) == 4 and study.excluded == ()
     assert {(point.budget, point.seed) for point in study.points} == {(6e9, 1337), (1.2e10, 1337)}
 
 

@@ -604,10 +604,14 @@ def test_as_an_ordinary_user(tmp_path: Path) -> None:
 
 def test_an_interrupted_caller_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     use("all", monkeypatch)
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)  # a run of Lightning's may have left its own
     timer = threading.Timer(0.4, lambda: os.kill(os.getpid(), signal.SIGINT))
     timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        run("import time\ntime.sleep(60)", Limits(wall_seconds=60))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run("import time\ntime.sleep(60)", Limits(wall_seconds=60))
+    finally:
+        signal.signal(signal.SIGINT, former)
 
 
 @pytest.mark.parametrize("layers", ["all", "limits"])
