@@ -205,7 +205,7 @@ def test_a_killed_sweep_goes_on_to_the_losses_of_runs_that_nothing_interrupts(tm
     cut.wait()
     until(lambda: record(victim)["status"] == "interrupted", 30)  # it has noticed, and saved
     states = [record(folder)["status"] for folder in (tmp_path / "cut").glob("d*")]
-    assert set(states) == {"finished", "interrupted"}
+    assert {"finished", "interrupted"} <= set(states)  # and perhaps one that had only begun
     again = real_sweep(tmp_path, "cut", depths=(2, 3))
     said, errors = again.communicate(timeout=300)
     assert again.returncode == 0, errors
