@@ -10,7 +10,7 @@ from typing import Any
 
 from scaling.fit_report import TITLES, fit_shown, shown
 from scaling.load import load_study, run_folders
-from scaling.results import Estimate, Fit, Method, Optimum, ParametricFit, numbers
+from scaling.results import Estimate, Fit, Method, Missing, Optimum, ParametricFit, numbers
 from scaling.study import Convention, count, read_record
 from vnc.depth import TrainingPlan, make_plan
 from vnc.errors import UserError
@@ -129,7 +129,10 @@ def predict(fitted: Fit, flops: float, convention: Convention, sizes: dict[str, 
     found = surfaces | curves
     optima = tuple((method, optimum) for method in order if (optimum := found.get(method)))
     if not optima:
-        raise UserError(f"nothing can be predicted: {fitted.isoflop_fits[0].parameters.what}")  # type: ignore[union-attr]
+        ways = (*(fit.parameters for fit in fitted.isoflop_fits), fitted.quadratic, fitted.spline, fitted.parametric,
+                fitted.variable_projection)  # fmt: skip
+        lacking = dict.fromkeys(way.what for way in ways if isinstance(way, Missing))
+        raise UserError(f"nothing can be predicted: {'; '.join(lacking)}")
     largest = max(point.flops for point in fitted.study.points)
     notes = list(fitted.notes)
     if flops > FAR * largest:

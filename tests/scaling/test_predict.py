@@ -57,6 +57,14 @@ def test_one_budget_cannot_predict() -> None:
         predict(one, 1e19, "all", {})
 
 
+def test_a_study_without_any_fit_says_what_is_missing() -> None:
+    study = exact_study(noise=0.001)
+    none = fit(dataclasses.replace(study, points=study.points[:2]), 50)
+    assert none.isoflop_fits == () and none.parametric_fits == ()
+    with pytest.raises(UserError, match="nothing can be predicted: .+"):
+        predict(none, 1e19, "all", {})
+
+
 def test_hours_become_flops() -> None:
     assert flops_to_spend(None, 10, 0.5, 1000) == 10 * 3600 * 1e15 * 0.5
     assert flops_to_spend(None, 1, 0.4, None) == pytest.approx(3600 * 989e12 * 0.4)

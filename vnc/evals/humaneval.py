@@ -22,6 +22,8 @@ from vnc.errors import UserError
 from vnc.evals.sandbox import Limits, Ran, protections, run_code
 
 FILES = ("HumanEval.jsonl.gz", "HumanEval.jsonl")
+NEEDS_PERMISSION = "its answers are programs that must be run to be judged; needs --allow_code_execution"
+"""Why a task is left out where generated code may not be run."""
 NOT_ALLOWED = "generated code was not run: allow_code_execution is false"
 
 # Where a base model has left the function and begun something else (the paper, section 2.1).

@@ -22,7 +22,7 @@ from vnc.engine import Engine, newest_part
 from vnc.evals.bundle import LeftOut, Task
 from vnc.evals.chatcore.answers import places
 from vnc.evals.examples import Code, Generation
-from vnc.evals.humaneval import STOPS, Problem, grade
+from vnc.evals.humaneval import NEEDS_PERMISSION, STOPS, Problem, grade
 from vnc.evals.prompts import WHOLE, Share, check_rows, fewshot_places, scored_rows
 from vnc.evals.results import TaskResult, Written
 from vnc.evals.sandbox import protections
@@ -30,7 +30,6 @@ from vnc.tokenizer import Tokenizer
 
 ANSWER_BUFFER = 10  # tokens more than the longest answer, for a model that words its reasoning otherwise
 CODE_TOKENS = 512
-NEEDS_PERMISSION = "its answers are programs that must be run to be judged; needs --allow_code_execution"
 
 _articles = re.compile(r"\b(a|an|the)\b")
 _punctuation = str.maketrans(dict.fromkeys(string.punctuation + "‘’´`", " "))

@@ -15,12 +15,10 @@ from vnc.conversation import Conversation, Message, Segment, render_prompt
 from vnc.engine import newest_part
 from vnc.errors import UserError
 from vnc.evals.chatcore.tasks import LetterQuestion
+from vnc.evals.scoring import BATCH_TOKENS
 from vnc.gpt import GPT
 from vnc.multiple_choice import answer_ids, letters_of, multiple_choice
 from vnc.tokenizer import Tokenizer
-
-BATCH_TOKENS = {"cpu": 4_096, "cuda": 65_536}
-"""Tokens of a batch, padding included, by type of device."""
 
 
 def letter_losses(

@@ -14,7 +14,7 @@ from vnc.evals.chatcore.answers import answer
 from vnc.evals.chatcore.grading import final_number, last_letters, last_number
 from vnc.evals.chatcore.letters import letter_losses
 from vnc.evals.chatcore.tasks import ChatTask, ChatTasks, CodeTask, LetterTask, SpellingTask, SumTask
-from vnc.evals.humaneval import grade
+from vnc.evals.humaneval import NEEDS_PERMISSION, grade
 from vnc.evals.prompts import WHOLE, Share, scored_rows
 from vnc.evals.results import Outcome, SuiteResult, TaskResult, Written, likeliest
 from vnc.evals.sandbox import protections
@@ -29,7 +29,6 @@ METRIC = "chatcore"
 MAX_TOKENS = {"sums": 512, "code": 512, "spelling": 192}
 """Of an answer, calculator calls included. In a vocabulary of 4,096 tokens the longest solution in GSM8K's test takes
 411 of them, HumanEval's longest 339 and the longest right answer to a question of spelling 98."""
-NEEDS_PERMISSION = "its answers are programs that must be run to be judged; needs --allow_code_execution"
 
 
 def score_chatcore(
