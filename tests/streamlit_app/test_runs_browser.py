@@ -41,8 +41,6 @@ def test_the_page_fills_and_its_curves_move_while_a_model_trains(
     runs.mkdir()
     with app(runs, log) as address:
         wide, phone = window(), window(width=390, height=1_200, dark=True)
-        wide.go(address)  # the first page that a new server is asked for decides on the menu
-        until(lambda: any("Runs" in text for text in wide.texts("a")))
         for each in (wide, phone):
             each.go(f"{address}/runs")
             until(lambda each=each: any("make train" in text for text in each.texts("[data-testid=stCode]")))  # type: ignore[misc]
