@@ -170,7 +170,8 @@ def nearest_depth(
 
 
 def model_sizes(folders: list[Path]) -> dict[str, Any]:
-    """The arguments of make_plan that these runs share: preset, vocabulary, context, windows, heads, aspect ratio."""
+    """The arguments of make_plan that these runs share: preset, vocabulary, context, windows, heads, aspect ratio,
+    and the batch if it is one for all."""
     plans = [read_record(folder)["plan"] for folder in folders]
     configs = [plan["config"] for plan in plans]
     first = configs[0]
@@ -181,6 +182,9 @@ def model_sizes(folders: list[Path]) -> dict[str, Any]:
         "window_pattern": first["window_pattern"],
         "head_dim": first["n_embd"] // first["n_head"],
     }
+    batches = {plan["total_batch_tokens"] for plan in plans}
+    if len(batches) == 1:  # chosen for the study: the rule's differ between depths
+        sizes["total_batch_tokens"] = batches.pop()
     widths = {(config["n_layer"], config["n_embd"]) for config in configs}
     for aspect_ratio in range(1, max(width for _, width in widths) + 1):
         heads = sizes["head_dim"]

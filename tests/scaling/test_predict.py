@@ -95,7 +95,8 @@ def test_the_verb_plans_the_studys_own_family_of_models(tmp_path: Path, capsys: 
     predict_command(flops=1.6e13, runs=str(tmp_path), json=True)
     found = json.loads(capsys.readouterr().out)
     assert found["flops"] == 1.6e13 and found["convention"] == "matrices_and_head"
-    assert found["nearest"] is None or found["nearest"]["num_steps"] > 0
+    nearest = found["nearest"]
+    assert nearest is None or (nearest["num_steps"] > 0 and nearest["total_batch_tokens"] == 4096)
     predict_command(gpu_hours=0.001, mfu=0.004, peak_tflops=1.0, runs=str(tmp_path))
     assert "1.44e+10 FLOPs" in capsys.readouterr().out
 
