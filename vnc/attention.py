@@ -87,9 +87,9 @@ class BlockCausalAttention(torch.autograd.Function):
         out = torch.empty_like(q)
         probabilities = []
         for start, stop, first in _blocks(time, window):
-            see = visible(torch.arange(start, stop), torch.arange(first, stop), window)
-            bias = torch.zeros(see.shape, dtype=q.dtype).masked_fill_(~see, -math.inf)
-            scores = torch.baddbmm(bias, q[:, start:stop], k[:, first:stop].mT, alpha=scale)
+            keys = k[:, first:stop].contiguous()  # transposing a slice takes twice as long in the product
+            scores = _scaled_bmm(q[:, start:stop], keys.mT, scale)
+            _mask_(scores, window)
             p = torch.softmax(scores, dim=-1)
             out[:, start:stop] = torch.bmm(p, v[:, first:stop])
             probabilities.append(p)
@@ -107,10 +107,10 @@ class BlockCausalAttention(torch.autograd.Function):
         for p, (start, stop, first) in zip(probabilities, _blocks(q.size(1), ctx.window), strict=True):
             grad_out = gradient[:, start:stop]
             grad_v[:, first:stop] += torch.bmm(p.mT, grad_out)
-            grad_p = torch.bmm(grad_out, v[:, first:stop].mT)
-            grad_scores = torch._softmax_backward_data(grad_p, p, -1, p.dtype) * ctx.scale
-            grad_q[:, start:stop] = torch.bmm(grad_scores, k[:, first:stop])
-            grad_k[:, first:stop] += torch.bmm(grad_scores.mT, q[:, start:stop])
+            grad_p = torch.bmm(grad_out, v[:, first:stop].contiguous().mT)
+            grad_scores = torch._softmax_backward_data(grad_p, p, -1, p.dtype)
+            grad_q[:, start:stop] = _scaled_bmm(grad_scores, k[:, first:stop], ctx.scale)
+            grad_k[:, first:stop] += _scaled_bmm(grad_scores.mT, q[:, start:stop], ctx.scale)
         return (
             grad_q.view(ctx.shape),
             grad_k.to(k.dtype).view(ctx.shape),
@@ -118,6 +118,22 @@ class BlockCausalAttention(torch.autograd.Function):
             None,
             None,
         )
+
+
+def _scaled_bmm(a: torch.Tensor, b: torch.Tensor, scale: float) -> torch.Tensor:
+    """scale * a b, (n, rows, cols), without a pass over the result."""
+    return torch.baddbmm(a.new_empty(()), a, b, beta=0, alpha=scale)
+
+
+def _mask_(scores: torch.Tensor, window: int) -> None:
+    """Set to minus infinity what a block's queries cannot see of (..., queries, keys), whose last positions are the
+    same: keys to come, in the last square, and keys before the window, in the first one."""
+    queries, keys = scores.shape[-2:]
+    oldest = keys - queries  # keys before the first query
+    future = torch.full((queries, queries), -math.inf, dtype=scores.dtype).triu_(1)
+    scores[..., oldest:] += future
+    if window < keys:
+        scores[..., :queries] += torch.full((queries, queries), -math.inf, dtype=scores.dtype).tril_(oldest - window)
 
 
 def _blocks(time: int, window: int) -> list[tuple[int, int, int]]:

@@ -25,6 +25,7 @@ from torch import nn
 
 from vnc.attention import attention
 from vnc.config import SMEAR_CHANNELS, VALUE_GATE_CHANNELS, GPTConfig
+from vnc.elementwise import Rotary, heads, rms_norm, squared_relu
 from vnc.loss import cap_logits, summed_cross_entropy, token_cross_entropy
 
 if TYPE_CHECKING:
@@ -73,18 +74,9 @@ class Norm(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.weight is None:
-            return F.rms_norm(x, (self.width,))
+            return rms_norm(x)
         bias = None if self.bias is None else self.bias.to(x.dtype)
         return F.layer_norm(x, (self.width,), self.weight.to(x.dtype), bias)
-
-
-def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotary embedding (arXiv 2104.09864): turn the pairs (x[d], x[d + D/2]) by the angle of their position.
-
-    x: (B, T, ..., D); cos, sin: broadcastable to (B, T, ..., D/2).
-    """
-    left, right = x.chunk(2, dim=-1)
-    return torch.cat((left * cos - right * sin, right * cos + left * sin), dim=-1)
 
 
 class _Scale(torch.autograd.Function):
@@ -128,7 +120,7 @@ class Attention(nn.Module):
         self,
         x: torch.Tensor,
         value_embedding: torch.Tensor | None,
-        rotary: tuple[torch.Tensor, torch.Tensor] | None,
+        rotary: Rotary | None,
         cache: LayerCache | TreeLayer | None = None,
         first: int = 0,
     ) -> torch.Tensor:
@@ -140,11 +132,7 @@ class Attention(nn.Module):
         if self.value_gate is not None and value_embedding is not None:
             gate = 3 * torch.sigmoid(self.value_gate(x[..., :VALUE_GATE_CHANNELS]))  # (B, T, H), in (0, 3)
             v = v + gate[..., None] * value_embedding.view(B, T, H, D)
-        if rotary is not None:
-            qk = rotate(qk, *rotary)
-        if self.config.qk_scale:
-            qk = F.rms_norm(qk, (D,))
-        q, k, v = qk[:, :, 0].transpose(1, 2), qk[:, :, 1].transpose(1, 2), v.transpose(1, 2)  # (B, H, T, D)
+        (q, k), v = heads(qk, rotary, normalize=bool(self.config.qk_scale)), v.transpose(1, 2)  # (B, H, T, D)
         if cache is None:
             y = attention(q, k, v, self.window, self.scale)
         else:
@@ -161,7 +149,7 @@ class MLP(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.fc(x)
-        x = F.relu(x).square() if self.squared_relu else F.gelu(x, approximate="tanh")
+        x = squared_relu(x) if self.squared_relu else F.gelu(x, approximate="tanh")
         return self.proj(x)  # type: ignore[no-any-return]
 
 
@@ -177,7 +165,7 @@ class Block(nn.Module):
         self,
         x: torch.Tensor,
         value_embedding: torch.Tensor | None,
-        rotary: tuple[torch.Tensor, torch.Tensor] | None,
+        rotary: Rotary | None,
         cache: LayerCache | TreeLayer | None = None,
         first: int = 0,
     ) -> torch.Tensor:
@@ -205,7 +193,7 @@ class GPT(nn.Module):
             self.smear_gate = Linear(SMEAR_CHANNELS, 1, bias=False)
             self.smear_scale = nn.Parameter(torch.empty(1))
             self.backout_scale = nn.Parameter(torch.empty(1))
-        self._rotary: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._rotary: Rotary | None = None
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator | None = None) -> None:
@@ -245,7 +233,7 @@ class GPT(nn.Module):
         """(padded_vocab, C): the matrix from hidden states to logits."""
         return self.wte.weight if self.lm_head is None else self.lm_head.weight
 
-    def rotary(self, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def rotary(self, length: int) -> Rotary:
         """cos and sin of the rotary angles, (length, D/2) each, in the compute dtype."""
         device = self.wte.weight.device
         cached = self._rotary
@@ -279,7 +267,7 @@ class GPT(nn.Module):
             rotary = cos[positions][:, :, None, None], sin[positions][:, :, None, None]
         x0 = x
         if config.extras:
-            x = F.rms_norm(x, (config.n_embd,))
+            x = rms_norm(x)
             x = x0 = self.smear(x, cache)
         middle = x
         for layer, block in enumerate(self.blocks):

@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from vnc.depth import model_config
-from vnc.gpt import GPT, rotate
+from vnc.elementwise import rotate
+from vnc.gpt import GPT
 
 
 def make(preset="modern", depth=4, dtype=torch.float32, **sizes):

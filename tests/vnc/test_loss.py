@@ -9,7 +9,8 @@ from vnc import loss
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(loss, "chunk_tokens", lambda vocab_size, device: 7)
+    monkeypatch.setattr(loss, "product_tokens", lambda vocab_size, device: 13)
+    monkeypatch.setattr(loss, "chunk_tokens", lambda vocab_size, device: 5)
 
 
 def plain(hidden, head, targets, vocab, softcap, z_loss):
@@ -60,7 +61,7 @@ def test_padded_rows_of_the_head_get_no_gradient():
 
 def test_logits_of_a_micro_batch_are_never_in_memory_together():
     """The largest tensor that the loss allocates is far smaller than (tokens, vocabulary)."""
-    tokens, vocab, width = 4096, 2048, 16
+    tokens, vocab, width = 8192, 2048, 16
     hidden, head = torch.randn(tokens, width, requires_grad=True), torch.randn(vocab, width, requires_grad=True)
     targets = torch.randint(0, vocab, (tokens,))
     with torch.profiler.profile(profile_memory=True) as profile:

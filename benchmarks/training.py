@@ -1,0 +1,260 @@
+"""Steps of `vnc fit` beside nanochat's on the same rows, by turns: tokens/s, loss, split of time, first step, memory.
+
+    python benchmarks/training.py --data DIR --tokenizer DIR [--depth 4] [--steps 30] [--nanochat CHECKOUT]
+        [--contenders vnc nanochat-fp32 nanochat-bf16]
+
+Every contender is a process of its own that waits until it is its turn, so that all of them meet the same machine; what
+vnc trains on is `vnc fit` as it comes, with its data, callbacks and logs, held at each step by the callback `Turns`.
+nanochat is compiled, with its own optimizer, and gets the plan's rates and schedule, which follow its rules.
+Times of the first steps are left out; medians and quartiles of the rest are printed. "first step" is from the start of
+the process, with torch.compile's cache empty, while the others wait.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Client, Connection, Listener
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+from vnc.depth import TrainingPlan, make_plan
+from vnc.hardware import measure_matmul
+from vnc.schedule import decay_multiplier, lr_multiplier, muon_momentum
+
+SOCKET, ROWS = "VNC_BENCHMARK_SOCKET", "VNC_BENCHMARK_ROWS"
+WARM_UP = 3  # steps whose times do not count
+
+
+class Stopwatch:
+    """Seconds spent in functions, by name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def watch(self, owner: Any, method: str, name: str) -> None:
+        function: Callable[..., Any] = getattr(owner, method)
+
+        def timed(*arguments: Any, **options: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return function(*arguments, **options)
+            finally:
+                self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+        setattr(owner, method, timed)
+
+    def take(self) -> dict[str, float]:
+        taken, self.seconds = self.seconds, {}
+        return taken
+
+
+class Turns(Callback):
+    """Lets `vnc fit` make a step when it is asked for one, and reports it."""
+
+    def __init__(self) -> None:
+        self.connection: Connection = Client(os.environ[SOCKET])
+        self.watch = Stopwatch()
+
+    def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
+        owner: Any = module
+        self.watch.watch(owner.gpt, "summed_loss", "forward")
+        self.watch.watch(owner, "manual_backward", "backward")
+        self.watch.watch(owner._optimizer, "step", "optimizer")
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self.connection.recv()
+        self.watch.take()
+        self.began = time.perf_counter()
+
+    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, batch_idx: int) -> None:
+        np.save(os.environ[ROWS], batch.rows.numpy())
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, *_: Any) -> None:
+        now = time.perf_counter()  # the step since the last turn: its data, the step, and the callbacks of the last one
+        self.connection.send({"loss": float(outputs["loss"]), "step": now - self.began, **self.watch.take()})
+        self.connection.recv()
+        self.began = time.perf_counter()
+
+
+def nanochat(checkout: str, options: argparse.Namespace) -> None:
+    """The other side: makes the same steps with nanochat's model and optimizer on the rows that `Turns` left."""
+    sys.path.insert(0, checkout)
+    from nanochat.gpt import GPT, GPTConfig  # type: ignore[import-not-found]
+
+    connection, watch, plan = Client(os.environ[SOCKET]), Stopwatch(), the_plan(options)
+    size = plan.config
+    config = GPTConfig(size.sequence_len, size.vocab_size, size.n_layer, size.n_head, size.n_head, size.n_embd,
+                       options.window_pattern)  # fmt: skip
+    torch.manual_seed(options.seed)
+    with torch.device("meta"):
+        original = GPT(config)
+    original.to_empty(device="cpu")
+    original.init_weights()
+    model = torch.compile(original, dynamic=False)
+    scale = (plan.total_batch_tokens / 2**19) ** 0.5
+    decay = plan.groups["matrices"].weight_decay
+    optimizer = original.setup_optimizer(0.008 * scale, 0.3 * scale, 0.02 * scale, decay, 0.5 * scale)
+    watch.watch(optimizer, "step", "optimizer")
+    for step in range(options.steps):
+        connection.recv()
+        began = time.perf_counter()
+        rows = torch.from_numpy(np.load(os.environ[ROWS])).long()
+        losses = []
+        for micro in rows:
+            start = time.perf_counter()
+            loss = model(micro[:, :-1].contiguous(), micro[:, 1:].contiguous())
+            middle = time.perf_counter()
+            losses.append(loss.detach())
+            (loss / len(rows)).backward()
+            for name, seconds in (("forward", middle - start), ("backward", time.perf_counter() - middle)):
+                watch.seconds[name] = watch.seconds.get(name, 0.0) + seconds
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * lr_multiplier(plan, step)
+            if group["kind"] == "muon":
+                group["momentum"] = muon_momentum(plan, step)
+                group["weight_decay"] = decay * decay_multiplier(plan, step)
+        optimizer.step()
+        original.zero_grad(set_to_none=True)
+        mean = float(torch.stack(losses).mean())
+        connection.send({"loss": mean, "step": time.perf_counter() - began, **watch.take()})
+
+
+def the_plan(options: argparse.Namespace) -> TrainingPlan:
+    return make_plan(
+        options.depth, head_dim=options.head_dim, sequence_len=options.sequence_len, num_steps=options.steps,
+        window_pattern=options.window_pattern, device_batch_size=options.rows, vocab_size=options.vocab_size,
+        total_batch_tokens=options.batch_tokens,
+    )  # fmt: skip
+
+
+class Contender:
+    def __init__(self, name: str, options: argparse.Namespace, folder: Path) -> None:
+        self.name, self.folder = name, folder / name
+        self.folder.mkdir()
+        address = str(self.folder / "socket")
+        environment = os.environ | {
+            SOCKET: address, ROWS: str(folder / "rows.npy"), "GOMP_SPINCOUNT": "1000",
+            "TORCHINDUCTOR_CACHE_DIR": str(self.folder / "inductor"),  # empty: what a newcomer's is
+            "PYTHONPATH": os.pathsep.join((str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", ""))),
+        }  # fmt: skip
+        command = [sys.executable, *sys.argv, "--child", name]
+        if name == "vnc":
+            command = vnc_fit(options, self.folder)
+        if name.startswith("nanochat"):
+            environment["NANOCHAT_DTYPE"] = {"fp32": "float32", "bf16": "bfloat16"}[name.split("-")[1]]
+        self.began = time.perf_counter()
+        with Listener(address) as listener:
+            self.log = (self.folder / "log").open("w")
+            self.process = subprocess.Popen(command, env=environment, stdout=self.log, stderr=subprocess.STDOUT)
+            self.connection = listener.accept()
+        self.steps: list[dict[str, float]] = []
+
+    def step(self) -> dict[str, float]:
+        try:
+            self.connection.send("step")
+            report: dict[str, float] = self.connection.recv()
+        except (EOFError, BrokenPipeError):
+            raise SystemExit(f"{self.name} ended: " + (self.folder / "log").read_text()[-3000:]) from None
+        if not self.steps:
+            self.first_step = time.perf_counter() - self.began
+        self.steps.append(report)
+        return report
+
+    def peak_bytes(self) -> int:
+        """Most resident memory so far."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return 1024 * int(status.split("VmHWM:")[1].split()[0])
+
+
+def vnc_fit(options: argparse.Namespace, folder: Path) -> list[str]:
+    data = ["--data", "TinyWorld", "--data.vocab_size", str(options.vocab_size)]
+    if options.data:
+        data = ["--data", "FineWebEdu", "--data.data_dir", options.data, "--data.tokenizer", options.tokenizer]
+    model = dict(
+        depth=options.depth, head_dim=options.head_dim, sequence_len=options.sequence_len, num_steps=options.steps,
+        window_pattern=options.window_pattern, device_batch_size=options.rows, total_batch_tokens=options.batch_tokens,
+        compile=options.compile,
+    )  # fmt: skip
+    return [
+        sys.executable, "-m", "cli", "fit", *data, *(f"--model.{key}={value}" for key, value in model.items()),
+        "--trainer.accelerator=cpu", "--samples.every_n_steps=0",
+        f"--trainer.val_check_interval={10**6}", "--trainer.callbacks+=benchmarks.training.Turns",
+        f"--seed_everything={options.seed}", f"--runs_dir={folder}",
+    ]  # fmt: skip
+
+
+def table(contenders: list[Contender], options: argparse.Namespace) -> None:
+    plan = the_plan(options)
+    flops_per_token = plan.total_flops / (plan.num_steps * plan.total_batch_tokens)
+    print("| | tokens/s: median (quartiles) | data and logging | forward | backward | optimizer, ms | GFLOP/s | "
+          "first step, s | peak, MB |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|---|---|")
+    for contender in contenders:
+        counted = contender.steps[WARM_UP:]
+        rates = sorted(plan.total_batch_tokens / step["step"] for step in counted)
+        low, median, high = statistics.quantiles(rates, n=4)
+        parts = {name: 1e3 * statistics.median(step[name] for step in counted) for name in PARTS}
+        rest = 1e3 * statistics.median(step["step"] for step in counted) - sum(parts.values())
+        print(f"| {contender.name} | {median:,.0f} ({low:,.0f}, {high:,.0f}) | {rest:.0f} | {parts['forward']:.0f} | "
+              f"{parts['backward']:.0f} | {parts['optimizer']:.0f} | {median * flops_per_token / 1e9:.0f} | "
+              f"{contender.first_step:.1f} | {contender.peak_bytes() / 2**20:,.0f} |")  # fmt: skip
+
+
+PARTS = ("forward", "backward", "optimizer")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="folder of Parquet shards; TinyWorld without")
+    parser.add_argument("--tokenizer", help="of the data")
+    parser.add_argument("--vocab_size", type=int, default=4096, help="of the tokenizer")
+    parser.add_argument("--depth", type=int, default=4)
+    parser.add_argument("--head_dim", type=int, default=64)
+    parser.add_argument("--sequence_len", type=int, default=512)
+    parser.add_argument("--window_pattern", default="L")
+    parser.add_argument("--rows", type=int, default=8, help="of a micro-batch")
+    parser.add_argument("--batch_tokens", type=int, default=16_384, help="of a step")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--compile", default="auto", choices=["auto", "on", "off"])
+    parser.add_argument("--nanochat", help="checkout of nanochat")
+    parser.add_argument("--contenders", nargs="+")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        return nanochat(options.nanochat, options)
+    names = options.contenders or ["vnc", *(["nanochat-fp32", "nanochat-bf16"] if options.nanochat else [])]
+    for dtype in (torch.float32, torch.bfloat16):
+        rate = max(measure_matmul(torch.device("cpu"), dtype, size) for size in (1024, 2048))
+        print(f"{dtype}: {rate / 1e9:.0f} GFLOP/s, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    with tempfile.TemporaryDirectory() as folder:
+        contenders = []
+        try:
+            for name in names:  # one after the other, so that first steps are those of a machine at rest
+                contenders.append(Contender(name, options, Path(folder)))
+                contenders[-1].step()
+            for step in range(1, options.steps):
+                losses = [contender.step()["loss"] for contender in contenders]
+                if step % max(1, options.steps // 6) == 0 or step == options.steps - 1:
+                    said = "  ".join(f"{c.name} {loss:.4f}" for c, loss in zip(contenders, losses, strict=True))
+                    print(f"loss of step {step}: {said}", flush=True)
+            table(contenders, options)
+        finally:
+            for contender in contenders:
+                contender.process.kill()
+    return None
+
+
+if __name__ == "__main__":
+    main()
