@@ -92,8 +92,8 @@ def reduce_variance(update: torch.Tensor, second_moment: torch.Tensor, beta2: fl
 def apply_update(weights: torch.Tensor, update: torch.Tensor, lr: float, weight_decay: float) -> None:
     """weights -= lr * (update + decay * weights where update and weights have the same sign), in place."""
     if weight_decay:
-        agreeing = (update * weights) >= 0
-        update = update + weight_decay * weights * agreeing
+        agreeing = (update * weights).ge_(0)
+        update = torch.add(update, agreeing.mul_(weights), alpha=weight_decay)
     weights.sub_(update, alpha=lr)
 
 

@@ -25,6 +25,9 @@ from vnc.muon import adamw_update, muon_update, variance_shape
 from vnc.wire import Wire
 
 ADAM_EPS = 1e-10
+# Numbers that are updated together, on accelerators and on CPUs: the update makes a dozen passes over temporaries of
+# their size, which on a CPU should come from its caches.
+TOGETHER = (2**26, 2**21)
 
 
 class Shard(Protocol):
@@ -91,14 +94,19 @@ class MatrixShard:
     def update(self, step: int) -> None:
         group = self.group
         for (rows, cols), places in self.places.items():
-            weights, gradient, momentum = (
-                matrices(buffer[:, places], rows, cols) for buffer in (self.weights, self.gradient, self.momentum)
+            owned = (
+                matrices(self.weights[:, places], rows, cols),
+                matrices(self.gradient[:, places], rows, cols),
+                matrices(self.momentum[:, places], rows, cols),
+                matrices(self.second_moment[:, places], *variance_shape(rows, cols)),
             )
-            second_moment = matrices(self.second_moment[:, places], *variance_shape(rows, cols))
-            muon_update(
-                weights, gradient, momentum, second_moment, lr=group["lr"], momentum_coefficient=group["momentum"],
-                beta2=group["betas"][1], weight_decay=group["weight_decay"], compute_dtype=self.compute_dtype,
-            )  # fmt: skip
+            buckets = max(1, TOGETHER[self.device.type == "cpu"] // owned[0][0].numel())
+            for first in range(0, len(self.weights), buckets):
+                weights, gradient, momentum, second_moment = (part[first : first + buckets] for part in owned)
+                muon_update(
+                    weights, gradient, momentum, second_moment, lr=group["lr"], momentum_coefficient=group["momentum"],
+                    beta2=group["betas"][1], weight_decay=group["weight_decay"], compute_dtype=self.compute_dtype,
+                )  # fmt: skip
 
     def pieces(self) -> Iterable[tuple[torch.nn.Parameter, dict[str, Piece]]]:
         m = self.weights.size(1)
