@@ -22,6 +22,13 @@ LISTED = (
 )
 
 
+# Streamlit leaves 6 rem above a page and 10 below; its bar at the top takes 3.75.
+ROOM = """<style>
+[data-testid=stMainBlockContainer] { padding-top: 4.75rem; padding-bottom: 3rem; }
+[data-testid=stBottomBlockContainer] { padding-bottom: 1.5rem; }
+</style>"""
+
+
 @st.cache_resource
 def prepare_process() -> bool:
     """Once for the process, whichever page is opened first."""
@@ -29,6 +36,7 @@ def prepare_process() -> bool:
 
 
 st.set_page_config(page_title="vnc", page_icon=":material/forum:", layout="wide")
+st.html(ROOM)
 prepare_process()
 pages = [
     st.Page(PAGES / f"{name}.py", title=title, icon=icon, url_path=name, default=name == "chat")

@@ -83,9 +83,9 @@ def show_empty_state(runs: Path) -> None:
     """For those who have not trained anything yet."""
     st.header("Nothing to talk to yet")
     st.write("Train a small model and teach it to chat. On a laptop this takes a few minutes; type in a terminal:")
-    st.code("make train", language="bash")
+    st.code("make train", language="bash", wrap_lines=True)
     st.write("Then come back and reload this page. It shows every checkpoint in this folder:")
-    st.code(str(runs), language=None)
+    st.code(str(runs), language=None, wrap_lines=True)
 
 
 def show_broken(broken: Sequence[Checkpoint]) -> None:

@@ -14,6 +14,7 @@ from streamlit_app.palette import GREY, colours
 from vnc.evals.compare import Comparison
 
 ROW = 18  # pixels for each result of a task
+BELOW = 70  # pixels for the axis and its title
 LEAST_OF_RADAR = 3
 """Tasks; fewer are no polygon."""
 RADAR_WIDTH = 340  # pixels: a phone's
@@ -29,26 +30,44 @@ def by_task(results: Mapping[str, EvalResult]) -> Any:
         for label, result in results.items()
         for task in result.tasks
     ]  # fmt: skip
-    tasks = list(dict.fromkeys(str(row["task"]) for row in rows))
+    more = [alt.Tooltip("accuracy:Q", format=".1%"), alt.Tooltip("chance:Q", format=".1%"),
+            alt.Tooltip("rows:Q", format=",")]  # fmt: skip
+    return _bands(rows, "task", list(results), more)
+
+
+def by_category(results: Mapping[str, EvalResult]) -> Any:
+    """The same for a gauntlet's categories that have a score."""
+    rows = [
+        {"result": label, "category": category.name, "centred": category.score, "low": category.interval[0],
+         "high": category.interval[1], "tasks": len(category.tasks)}
+        for label, result in results.items()
+        for category in result.categories
+        if category.score is not None and category.interval is not None
+    ]  # fmt: skip
+    return _bands(rows, "category", list(results), [alt.Tooltip("tasks:Q", format=",")])
+
+
+def _bands(rows: Sequence[Mapping[str, Any]], what: str, labels: Sequence[str], more: Sequence[Any]) -> Any:
+    """`rows`: result, `what`, centred, low, high, and what `more` tooltips tell."""
+    bands = list(dict.fromkeys(str(row[what]) for row in rows))
     base = alt.Chart(pd.DataFrame(rows)).encode(
-        y=alt.Y("task:N", sort=tasks, title=None, axis=alt.Axis(labelLimit=170, domain=False, ticks=False)),
-        yOffset=alt.YOffset("result:N", sort=list(results)),
-        color=_colour(list(results)),
+        y=alt.Y(f"{what}:N", sort=bands, title=None, axis=alt.Axis(labelLimit=170, domain=False, ticks=False)),
+        yOffset=alt.YOffset("result:N", sort=list(labels)),
+        color=_colour(labels),
     )
     x = alt.X("centred:Q", title="centred score", axis=alt.Axis(tickCount=6, format="~g"))
     tooltip = [
         alt.Tooltip("result:N"),
-        alt.Tooltip("task:N"),
+        alt.Tooltip(f"{what}:N"),
         alt.Tooltip("centred:Q", format=".3f"),
         alt.Tooltip("low:Q", title="95% from", format=".3f"),
         alt.Tooltip("high:Q", title="95% to", format=".3f"),
-        alt.Tooltip("accuracy:Q", format=".1%"),
-        alt.Tooltip("chance:Q", format=".1%"),
-        alt.Tooltip("rows:Q", format=","),
+        *more,
     ]
     intervals = base.mark_rule(strokeWidth=2, opacity=0.55).encode(x=alt.X("low:Q"), x2="high:Q")
     dots = base.mark_point(filled=True, size=70, opacity=1).encode(x=x, tooltip=tooltip)
-    return alt.layer(_zero(), intervals, dots).properties(height=max(120, ROW * (len(results) + 0.6) * len(tasks)))
+    height = BELOW + ROW * (len(labels) + 0.6) * len(bands) + (ROW * len(labels) if len(labels) > 1 else 0)
+    return alt.layer(_zero(), intervals, dots).properties(height=height)
 
 
 def differences(comparison: Comparison, first: str, second: str) -> Any:
@@ -87,8 +106,9 @@ def differences(comparison: Comparison, first: str, second: str) -> Any:
 
 
 def radar(results: Mapping[str, EvalResult], tasks: Sequence[str]) -> Any:
-    """Centred scores on these tasks, which all results have, as polygons: from guessing or worse (the centre) to all
-    right (the outermost ring). Spokes are numbered: 22 names would not fit around it on a phone."""
+    """Centred scores on these tasks, or categories (see `scores`), which all results have, as polygons: from guessing
+    or worse (the centre) to all right (the outermost ring). Spokes are numbered: 22 names would not fit around it on a
+    phone."""
     bottom = -1.4 - 0.17 * len(results)
     x = alt.X("x:Q", axis=None, scale=alt.Scale(domain=[-1.35, 1.35]))
     y = alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[bottom, 1.35]))
@@ -124,19 +144,26 @@ def radar(results: Mapping[str, EvalResult], tasks: Sequence[str]) -> Any:
     return alt.layer(*layers).properties(width=RADAR_WIDTH, height=height).configure_view(strokeWidth=0)
 
 
+def scores(result: EvalResult) -> dict[str, float]:
+    """The centred score of each task; of each category where there are any, since a gauntlet has dozens of tasks."""
+    if result.categories:
+        return {category.name: category.score for category in result.categories if category.score is not None}
+    return {task.name: task.centered for task in result.tasks}
+
+
 def common_tasks(results: Mapping[str, EvalResult]) -> list[str]:
-    """The tasks that every result has, in the order of the first."""
-    known = [{task.name for task in result.tasks} for result in results.values()]
-    return [task.name for task in next(iter(results.values())).tasks if all(task.name in names for names in known)]
+    """The tasks, or categories, that every result has, in the order of the first."""
+    first, *others = (scores(result) for result in results.values())
+    return [name for name in first if all(name in other for other in others)]
 
 
 def _polygons(results: Mapping[str, EvalResult], tasks: Sequence[str]) -> pd.DataFrame:
     """The corners of each result, the first one repeated at the end."""
     corners = []
     for label, result in results.items():
-        scores = {task.name: task.centered for task in result.tasks}
+        known = scores(result)
         for order, place in enumerate([*range(len(tasks)), 0]):
-            score = scores[tasks[place]]
+            score = known[tasks[place]]
             point = _point(min(1.0, max(0.0, score)), place, len(tasks))
             corners.append({"result": label, "task": tasks[place], "centred": score, "order": order, **point})
     return pd.DataFrame(corners)

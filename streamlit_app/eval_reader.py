@@ -32,6 +32,16 @@ class TaskScore:
 
 
 @dataclass(frozen=True)
+class CategoryScore:
+    name: str
+    score: float | None
+    """Centred; None where none of its tasks was scored."""
+    interval: tuple[float, float] | None
+    tasks: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class EvalResult:
     path: Path
     suite: str
@@ -44,6 +54,10 @@ class EvalResult:
     tasks: tuple[TaskScore, ...]
     left_out: tuple[tuple[str, str], ...]
     """(task, reason)"""
+    categories: tuple[CategoryScore, ...]
+    """Of a gauntlet; empty otherwise."""
+    averages: Mapping[str, float | None]
+    """Of a gauntlet's categories, by name; None where none of an average's categories has a score."""
     bundle: str | None
     """Where its rows come from, if the file tells."""
     written: float
@@ -111,6 +125,8 @@ def _result(place: ResultPlace, values: dict[str, Any]) -> EvalResult:
         interval=None if score is None or interval is None else (_finite(interval[0]), _finite(interval[1])),
         tasks=tasks,
         left_out=tuple((str(left["label"]), str(left["reason"])) for left in values.get("left_out", ())),
+        categories=tuple(_category(each) for each in values.get("categories", ())),
+        averages={str(name): _known(score) for name, score in values.get("averages", {}).items()},
         bundle=values.get("bundle") if isinstance(values.get("bundle"), str) else None,
         written=max((each[0] for each in place.stamps() if each), default=0) / 1e9,
         values=values,
@@ -142,6 +158,21 @@ def _task(task: Mapping[str, Any], name: str) -> TaskScore:
         interval=((low - baseline) / (1 - baseline), (high - baseline) / (1 - baseline)),
         outcomes=outcomes,
     )
+
+
+def _category(values: Mapping[str, Any]) -> CategoryScore:
+    interval = values["interval"]
+    return CategoryScore(
+        name=str(values["name"]),
+        score=_known(values["score"]),
+        interval=None if interval is None else (_finite(interval[0]), _finite(interval[1])),
+        tasks=tuple(str(task) for task in values["tasks"]),
+        missing=tuple(str(task) for task in values["missing"]),
+    )
+
+
+def _known(score: Any) -> float | None:
+    return None if score is None else _finite(score)
 
 
 def _checkpoint(path: str) -> str:

@@ -132,6 +132,21 @@ def compared(outcome: Mapping[str, Any], texts: Asked | None) -> list[Option]:
     ]
 
 
+def differing(first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
+    """Rows that one model got right and the other wrong: their places among the outcomes of the first and the second.
+    Rows of which the two results expect different answers are not the same question, and are left out."""
+    places = {int(outcome["row"]): place for place, outcome in enumerate(second)}
+    pairs = [
+        (place, places[int(outcome["row"])]) for place, outcome in enumerate(first) if int(outcome["row"]) in places
+    ]
+    return [
+        (here, there)
+        for here, there in pairs
+        if bool(first[here]["correct"]) != bool(second[there]["correct"])
+        and all(first[here].get(key) == second[there].get(key) for key in ("gold", "expected"))
+    ]
+
+
 def why(outcome: Mapping[str, Any]) -> str:
     """Why the row counts as right or wrong, in a sentence or two."""
     options = compared(outcome, None)
@@ -160,8 +175,9 @@ def why(outcome: Mapping[str, Any]) -> str:
 def _gap(difference: float) -> str:
     if difference <= 0:
         return "Both have the same loss, and the first of equals is chosen."
-    factor = f"{math.exp(difference):.3g}" if difference < 50 else "far more than a billion"
-    return (f"Its loss is {difference:.3f} nats per token lower: on average each of its tokens is {factor} times as "
+    factor = math.exp(min(difference, 50.0))
+    times = f"{factor:.3g}" if factor < 100 else f"{factor:,.0f}" if factor < 1e9 else "more than a billion"
+    return (f"Its loss is {difference:.3f} nats per token lower: on average each of its tokens is {times} times as "
             "likely.")  # fmt: skip
 
 

@@ -14,11 +14,11 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from streamlit_app.reach import LOCAL
 from streamlit_app.runs_folder import VARIABLE
 from vnc.errors import UserError
 
 ENTRY = Path(__file__).with_name("app.py")
-LOCAL = ("127.0.0.1", "::1", "localhost")
 
 SETTINGS = {
     "browser.gatherUsageStats": "false",

@@ -51,7 +51,8 @@ def growth(estimates: Sequence[Estimate], wish: Wish, what: str, title: str) -> 
     ]
     powers = [10.0**power for power in range(-6, 16)]
     # Billions as B, which people write, not as giga; hours as they are, since a small m would read as minutes.
-    label = "format(datum.value, '~g')" if what == "hours" else "replace(format(datum.value, '~s'), 'G', 'B')"
+    letters = "replace(upper(format(datum.value, '~s')), 'G', 'B')"
+    label = "format(datum.value, '~g')" if what == "hours" else letters
     axis = alt.Axis(values=powers, labelExpr=label)
     base = alt.Chart(pd.DataFrame(rows, columns=["depth", "value", "chosen"])).encode(
         x=_depth(),

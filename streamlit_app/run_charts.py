@@ -12,7 +12,7 @@ from streamlit_app.curves import Axis, Chart, Curve, curve, thinned
 from streamlit_app.palette import GREY, colours
 from streamlit_app.run_reader import Run
 
-HEIGHT = 240  # pixels
+HEIGHT = 270  # pixels, legend included
 MOST_POINTS_OF_ALL = 4_000  # of all curves of a chart
 TOUCHED_POINTS = 60  # of a curve, to be pointed at: each is an element of its own in the browser
 AXIS_FORMAT = {"steps": "~s", "tokens": "~s", "FLOPs": ".1~e", "hours": "~g"}
@@ -45,7 +45,7 @@ def chart(runs: Sequence[Run], what: Chart, axis: Axis, smoothing: float) -> Any
     if weight:
         raw = {run.name: curve(run.metrics, what.metric, axis, 0.0, points) for run in runs}
         faint = alt.Chart(_frame({name: found for name, found in raw.items() if found is not None}))
-        layers.append(faint.mark_line(strokeWidth=1, opacity=0.25).encode(x, y, colour))
+        layers.append(faint.mark_line(strokeWidth=1, opacity=0.4).encode(x, y, colour))
     layers.append(alt.Chart(_frame(drawn)).mark_line(strokeWidth=2).encode(x, y, colour))
     few = {name: found for name, found in drawn.items() if len(found.x) <= 30}
     if few:

@@ -28,7 +28,7 @@ def summary(run: Run) -> dict[str, str | int | float | None]:
         "bits per byte": last(run, "val/bits_per_byte"),
         "CORE": last(run, "core/core"),
         "ChatCORE": last(run, "chatcore/chatcore"),
-        "tokens/s": last(run, "train/tokens_per_second"),
+        "tokens/s": None if (speed := last(run, "train/tokens_per_second")) is None else round(speed),
         "MFU": last(run, "train/mfu"),
         "hours": last(run, "train/hours"),
         "left": None if (seconds := run.seconds_left()) is None else duration(seconds / 3600),

@@ -14,10 +14,10 @@ from scaling.plots.style import METHOD_NAMES, quantity, scientific
 from scaling.results import Fit, IsoFlopFit
 from streamlit_app.palette import GREY, colours
 
-HEIGHT = 380
+HEIGHT = 420  # pixels, legend included
 LINE_POINTS = 24
 BEYOND = 10.0  # lines go on to this many times the largest run
-LETTERS = "replace(format(datum.value, '~s'), 'G', 'B')"  # billions as people write them
+LETTERS = "replace(upper(format(datum.value, '~s')), 'G', 'B')"  # thousands and billions as people write them
 
 
 def isoflop(fit: IsoFlopFit, loss_unit: str) -> Any:

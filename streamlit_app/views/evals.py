@@ -8,7 +8,7 @@ from statistics import fmean
 
 import streamlit as st
 
-from streamlit_app.eval_charts import LEAST_OF_RADAR, by_task, common_tasks, differences, radar
+from streamlit_app.eval_charts import LEAST_OF_RADAR, by_category, by_task, common_tasks, differences, radar
 from streamlit_app.eval_reader import TITLES, EvalResult, ResultPlace, find_results, read_result
 from streamlit_app.live_files import Unreadable
 from streamlit_app.row_browser import browse
@@ -17,6 +17,10 @@ from vnc.errors import UserError
 from vnc.evals.compare import compare
 
 SHOWN_AT_FIRST = 3
+MEANING = (
+    "0 is what guessing scores, 1 is all right. Lines are 95% intervals: how far a score could be off because other "
+    "rows might have been asked."
+)
 
 
 @st.cache_resource(show_spinner=False, max_entries=512)
@@ -27,9 +31,11 @@ def cached_result(place: ResultPlace, stamps: object) -> EvalResult | Unreadable
 
 def empty() -> None:
     st.info("No result yet. A benchmark can be run on any checkpoint:")
-    st.code("vnc evaluate --suite core --checkpoint runs/tiny --json runs/tiny/core.json", language="sh")
+    st.code(
+        "vnc evaluate --suite core --checkpoint runs/tiny --json runs/tiny/core.json", language="sh", wrap_lines=True
+    )
     st.caption("or again and again while a model trains:")
-    st.code("vnc fit --config configs/tiny.yaml --core_eval.every_n_steps 100", language="sh")
+    st.code("vnc fit --config configs/tiny.yaml --core_eval.every_n_steps 100", language="sh", wrap_lines=True)
     st.caption("Results are looked for in:")
     st.text(str(runs_folder()))
 
@@ -57,9 +63,7 @@ def show_scores(results: Mapping[str, EvalResult]) -> None:
     rows = [
         {
             "result": label,
-            TITLES[result.suite]: result.score,
-            "95% from": result.interval[0] if result.interval else None,
-            "95% to": result.interval[1] if result.interval else None,
+            **overall(result),
             "mean accuracy": fmean(task.accuracy for task in result.tasks) if result.tasks else None,
             "tasks": len(result.tasks),
             "rows": result.rows,
@@ -67,7 +71,8 @@ def show_scores(results: Mapping[str, EvalResult]) -> None:
         for label, result in results.items()
     ]
     number = st.column_config.NumberColumn
-    three = {name: number(format="%.3f") for name in (*TITLES.values(), "95% from", "95% to")}
+    scored = {name for result in results.values() for name in overall(result)}
+    three = {name: number(format="%.3f") for name in scored}
     formats = three | {"mean accuracy": number(format="percent"), "rows": number(format="localized")}
     st.dataframe(rows, hide_index=True, column_config=formats)
     missing = [f"{label}: {task} is left out ({reason})" for label, result in results.items()
@@ -77,10 +82,37 @@ def show_scores(results: Mapping[str, EvalResult]) -> None:
             st.text("\n".join(missing))
 
 
+def overall(result: EvalResult) -> dict[str, float | None]:
+    """What a result is summed up by: its score with the interval, or a gauntlet's averages of categories."""
+    if result.suite == "gauntlet":
+        return {name.replace("_", " "): score for name, score in result.averages.items()}
+    low, high = result.interval or (None, None)
+    return {TITLES[result.suite]: result.score, "95% from": low, "95% to": high}
+
+
+def show_categories(results: Mapping[str, EvalResult]) -> None:
+    if not any(category.score is not None for result in results.values() for category in result.categories):
+        st.info("No category has a score: none of their tasks was scored.")
+        return
+    st.altair_chart(by_category(results), width="stretch")
+    st.caption(f"{MEANING} A category is the mean of its tasks, an average the mean of its categories.")
+    rows = [
+        {"category": category.name, "result": label, "centred": category.score,
+         "95% from": category.interval[0] if category.interval else None,
+         "95% to": category.interval[1] if category.interval else None,
+         "tasks": len(category.tasks), "missing": ", ".join(category.missing)}
+        for label, result in results.items()
+        for category in result.categories
+    ]  # fmt: skip
+    formats = {name: st.column_config.NumberColumn(format="%.3f") for name in ("centred", "95% from", "95% to")}
+    known = [name for name in rows[0] if name != "missing" or any(row["missing"] for row in rows)]
+    with st.expander("As a table"):
+        st.dataframe([{name: row[name] for name in known} for row in rows], hide_index=True, column_config=formats)
+
+
 def show_tasks(results: Mapping[str, EvalResult]) -> None:
     st.altair_chart(by_task(results), width="stretch")
-    st.caption("0 is what guessing scores, 1 is all right. Lines are 95% intervals: how far a score could be off "
-               "because other rows might have been asked.")  # fmt: skip
+    st.caption(MEANING)
     rows = [
         {"task": task.name, "result": label, "accuracy": task.accuracy, "chance": task.baseline,
          "centred": task.centered, "95% from": task.interval[0], "95% to": task.interval[1],
@@ -98,7 +130,8 @@ def show_tasks(results: Mapping[str, EvalResult]) -> None:
 def show_radar(results: Mapping[str, EvalResult]) -> None:
     tasks = common_tasks(results)
     if len(tasks) < LEAST_OF_RADAR:
-        st.info(f"A radar needs {LEAST_OF_RADAR} tasks that all chosen results have; these have {len(tasks)}.")
+        kind = "categories" if any(result.categories for result in results.values()) else "tasks"
+        st.info(f"A radar needs {LEAST_OF_RADAR} {kind} that all chosen results have; these have {len(tasks)}.")
         return
     left, right = st.columns(2)
     left.altair_chart(radar(results, tasks), width="content")
@@ -167,7 +200,13 @@ def show(found: Sequence[EvalResult], suites: Sequence[str]) -> None:
         return
     chosen = {label: results[label] for label in labels}
     show_scores(chosen)
-    tasks, picture, comparison, rows = st.tabs(["By task", "Radar", "Compare", "Rows"])
+    by_kind = ["By category"] if any(result.categories for result in chosen.values()) else []
+    *categories, tasks, picture, comparison, rows = st.tabs(
+        [*by_kind, "By task", "Radar", "Compare", "Rows"], key=f"tabs_{suite}"
+    )
+    for place in categories:
+        with place:
+            show_categories(chosen)
     with tasks:
         show_tasks(chosen)
     with picture:

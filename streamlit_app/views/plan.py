@@ -33,9 +33,9 @@ def read_wish() -> Wish:
     match budget:
         case "tokens per parameter":
             told = "Matrices and head count; 12 is the recipe's own, about 20 is Chinchilla's."
-            ratio = st.slider("Tokens for each scaling parameter", 1.0, 200.0, 12.0, 1.0, help=told)
+            ratio = st.slider("Tokens for each scaling parameter", 1.0, 200.0, 12.0, 1.0, "%g", help=told)
         case "FLOPs":
-            exponent = st.slider("FLOPs, as a power of ten", 14.0, 22.0, 18.0, 0.1)
+            exponent = st.slider("FLOPs, as a power of ten", 14.0, 22.0, 18.0, 0.1, "%.1f")
             flops = float(f"{10**exponent:.3g}")
             st.caption(f"{flops:.3g} FLOPs")
         case "steps":
@@ -78,7 +78,8 @@ def show_numbers(found: Estimate) -> None:
     with st.container(horizontal=True, gap="small"):
         for name, (value, text) in values.items():
             st.metric(name, text, change(before[name], float(value)), delta_color="off", border=True, width=TILE)
-    st.caption("Small figures: the change from the setting before.")
+    changed = " Small figures: the change from the setting before." if st.session_state["plan_before"] != now else ""
+    st.caption(f"Memory, time and cost are estimates; the cost is in the currency of the device-hour's price.{changed}")
 
 
 def change(before: float, now: float) -> str | None:

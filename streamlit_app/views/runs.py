@@ -31,9 +31,9 @@ def latest(name: str) -> Run | None:
 
 def empty() -> None:
     st.info("No run yet. Train a first model: it takes a few minutes, on a laptop too.")
-    st.code("make train", language="sh")
+    st.code("make train", language="sh", wrap_lines=True)
     st.caption("or, with settings of your own:")
-    st.code("vnc fit --config configs/tiny.yaml --name my_first", language="sh")
+    st.code("vnc fit --config configs/tiny.yaml --name my_first", language="sh", wrap_lines=True)
     st.caption("The page fills as soon as the first steps are done. Runs are looked for in:")
     st.text(str(runs_folder()))
 

@@ -29,7 +29,7 @@ def cached_fit(_study: Study, key: str) -> Fit:
 
 def empty() -> None:
     st.info("No study yet: three runs or more of different sizes. A small one takes about half an hour on a laptop:")
-    st.code("vnc scaling sweep --config configs/sweep_tiny.yaml", language="sh")
+    st.code("vnc scaling sweep --config configs/sweep_tiny.yaml", language="sh", wrap_lines=True)
     st.caption(
         "A table of runs from elsewhere (parameters, tokens or FLOPs, loss) is read too: put its CSV file below:"
     )
@@ -75,7 +75,7 @@ def read_budget(fitted: Fit) -> float:
     """FLOPs, from the controls; at first ten times those of the study's largest run."""
     if st.segmented_control("I have", ["FLOPs", "GPU-hours"], default="FLOPs", required=True) == "FLOPs":
         next_up = math.log10(10 * max(point.flops for point in fitted.study.points))
-        exponent = st.slider("FLOPs, as a power of ten", 6.0, 26.0, min(26.0, max(6.0, round(next_up, 1))), 0.1)
+        exponent = st.slider("FLOPs, as a power of ten", 6.0, 26.0, min(26.0, max(6.0, round(next_up, 1))), 0.1, "%.1f")
         return float(f"{10**exponent:.3g}")
     hours, device, share = st.columns(3)
     spent = hours.number_input("GPU-hours", 0.01, 1e7, 24.0, help="Hours times GPUs")
@@ -112,10 +112,9 @@ def show_calculator(fitted: Fit, source: Source, convention: Convention) -> None
     st.dataframe(
         [{"method": METHOD_NAMES[each], "parameters": quantity(one.parameters.value),
           "tokens": quantity(one.tokens.value), "tokens per parameter": one.tokens_per_parameter,
-          "loss": one.loss.value if one.loss else None} for each, one in found.optima],
+          "loss": f"{one.loss.value:.4f}" if one.loss else "–"} for each, one in found.optima],
         hide_index=True,
-        column_config={"tokens per parameter": st.column_config.NumberColumn(format="%.3g"),
-                       "loss": st.column_config.NumberColumn(format="%.4f")},
+        column_config={"tokens per parameter": st.column_config.NumberColumn(format="%.3g")},
     )  # fmt: skip
     if found.nearest is not None:
         plan = found.nearest.plan

@@ -87,6 +87,10 @@ class Browser:
         options.add_experimental_option("prefs", {"download.default_directory": str(profile / "downloads")})
         self.downloads = profile / "downloads"
         self.driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+        self.look(width, height, dark)
+
+    def look(self, width: int = 1280, height: int = 900, dark: bool = False) -> None:
+        """The screen of a desktop or a phone, and the colours that its owner likes."""
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)

@@ -27,20 +27,41 @@ def address(parrots: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     assert "Traceback" not in log.read_text()
 
 
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One for all tests of this file: each visit of the page is a session of its own."""
+    window = Browser(tmp_path_factory.mktemp("profile"))
+    yield window
+    window.close()
+
+
 @pytest.fixture
-def browse(address: str, tmp_path: Path) -> Iterator[Callable[..., Browser]]:
-    """Opens windows on the chat page."""
-    windows: list[Browser] = []
+def browse(address: str, chromium: Browser) -> Iterator[Callable[..., Browser]]:
+    """Opens the chat page."""
+    driver = chromium.driver
+    first = driver.current_window_handle
 
-    def open_window(**options: object) -> Browser:
-        windows.append(Browser(tmp_path / f"window{len(windows)}", **options))
-        windows[-1].go(address)
-        windows[-1].find(INPUT)
-        return windows[-1]
+    def visit(**screen: object) -> Browser:
+        chromium.look(**screen)  # type: ignore[arg-type]
+        chromium.go(address)
+        chromium.find(INPUT)
+        return chromium
 
-    yield open_window
-    for window in windows:
-        window.close()
+    yield visit
+    for handle in driver.window_handles:
+        if handle != first:
+            driver.switch_to.window(handle)
+            driver.close()
+    driver.switch_to.window(first)
+    chromium.go("about:blank")
+
+
+def tabs(window: Browser, address: str, count: int) -> list[str]:
+    """Handles of so many tabs on the page: the one that is open, and new ones, which load at the same time."""
+    window.script(f"for (let i = 1; i < {count}; i++) window.open({address!r})")
+    until(lambda: len(window.driver.window_handles) == count)
+    handle = window.driver.current_window_handle
+    return [handle, *(each for each in window.driver.window_handles if each != handle)]
 
 
 def ask(window: Browser, question: str) -> None:
@@ -91,6 +112,28 @@ def test_type_stream_stop_and_go_on(browse: Callable[..., Browser]) -> None:
     assert window.texts(".vnc-tool") == ["[", "12*7", "=", "84", "]"]
 
 
+def test_stop_in_two_tabs_ends_each_ones_own_answer(browse: Callable[..., Browser], address: str) -> None:
+    window = browse()
+    first, second = tabs(window, address, 2)
+    for handle in (first, second):
+        window.driver.switch_to.window(handle)
+        window.find(INPUT)
+        set_longest(window, 900)
+        ask(window, "Sing.")
+        until(lambda: "la la" in "".join(shown(window)[1:2]))
+    window.driver.switch_to.window(first)
+    window.click(MESSAGE_BUTTON, "Stop")
+    kept = answered(window, 2)
+    assert "stopped" in window.texts(".vnc-note")[-1]
+    window.driver.switch_to.window(second)
+    length = len(shown(window)[1])
+    until(lambda: len(shown(window)[1]) > length + 20)  # the other tab's click has not stopped it
+    window.click(MESSAGE_BUTTON, "Stop")
+    assert len(answered(window, 2)[1]) < 2000 and "stopped" in window.texts(".vnc-note")[-1]
+    window.driver.switch_to.window(first)
+    assert shown(window) == kept
+
+
 def test_hostile_text_stays_text(browse: Callable[..., Browser]) -> None:
     window = browse()
     ask(window, "Say it.")
@@ -122,11 +165,7 @@ def test_two_checkpoints_side_by_side_and_the_transcript(browse: Callable[..., B
 def test_eight_windows_at_once_each_get_their_own_answer(browse: Callable[..., Browser], address: str) -> None:
     """Tabs of one browser: each is a session of its own."""
     window = browse()
-    handles = [window.driver.current_window_handle]
-    for _ in range(7):
-        window.driver.switch_to.new_window("tab")
-        window.go(address)
-        handles.append(window.driver.current_window_handle)
+    handles = tabs(window, address, 8)
     questions = ["Say it.", "What is 12*7?", "Who are you?", "Sing."] * 2
     expected = {"Say it.": HOSTILE, "What is 12*7?": "It is [12*7=84]84.", "Who are you?": "A parrot."}
     for handle, question in zip(handles, questions, strict=True):

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from streamlit_app.eval_charts import common_tasks
+from streamlit_app.eval_charts import common_tasks, scores
 from streamlit_app.eval_reader import EvalResult, ResultPlace, find_results, read_result, task_names
-from streamlit_app.eval_rows import asked, compared, read_rows, why
+from streamlit_app.eval_rows import asked, compared, differing, read_rows, why
 from streamlit_app.live_files import Unreadable
 from streamlit_app.row_browser import known_folder
 from tests.streamlit_app.training import train
@@ -70,6 +70,9 @@ def test_a_file_of_evaluate_is_named_after_its_checkpoint(runs: Path, tmp_path: 
         ({"suite": "core", "tasks": [{"label": "a"}]}, Unreadable),
         ({"suite": "core", "core": float("nan"), "tasks": []}, Unreadable),
         ({"suite": "core", "core": 0.1, "core_interval": 3, "tasks": []}, Unreadable),
+        ({"suite": "gauntlet", "averages": [0.1], "tasks": []}, Unreadable),
+        ({"suite": "gauntlet", "categories": {"name": "a"}, "tasks": []}, Unreadable),
+        ({"suite": "gauntlet", "averages": {"all": 0.1}, "categories": [], "tasks": []}, EvalResult),
     ],
 )
 def test_other_files_are_passed_over_and_broken_ones_told(
@@ -137,6 +140,8 @@ def test_the_bundle_of_a_run_is_known_from_its_configuration(runs: Path) -> None
     [
         ({"correct": True, "choice": 0, "gold": 0, "losses": [1.0, 2.0, 1.5]}, "likelier than the next best, C. Its "
          "loss is 0.500 nats per token lower: on average each of its tokens is 1.65 times as likely."),
+        ({"correct": True, "choice": 0, "gold": 0, "losses": [0.5, 8.5]}, "is 2,981 times as likely."),
+        ({"correct": True, "choice": 0, "gold": 0, "losses": [0.5, 900.0]}, "is more than a billion times as likely."),
         ({"correct": False, "choice": 1, "gold": 0, "losses": [1.1, 1.0]}, "finds B likelier than the right answer A. "
          "Its loss is 0.100 nats"),
         ({"correct": False, "choice": 0, "gold": 1, "losses": [1.0, 1.0]}, "the first of equals is chosen"),
@@ -149,3 +154,25 @@ def test_the_bundle_of_a_run_is_known_from_its_configuration(runs: Path) -> None
 )  # fmt: skip
 def test_why_a_row_counts_as_it_does(outcome: dict[str, object], sentence: str) -> None:
     assert sentence in why(outcome)
+
+
+def test_rows_on_which_two_models_differ() -> None:
+    first = [{"row": row, "correct": row % 2 == 0, "gold": 1} for row in (5, 2, 3, 9)]
+    second = [{"row": row, "correct": True, "gold": 1 if row != 9 else 0} for row in (9, 3, 2, 5, 7)]
+    assert differing(first, second) == [(0, 3), (2, 1)]  # row 9 has another right answer there; 7 stands there alone
+    assert differing(first, first) == []
+    written = [{"row": 0, "correct": True, "expected": "4"}], [{"row": 0, "correct": False, "expected": "4"}]
+    assert differing(*written) == [(0, 0)]
+
+
+def test_a_gauntlets_categories_and_averages_are_read(gauntlet: Path) -> None:
+    (place,) = find_results(gauntlet)
+    found, values = read_result(place), json.loads(place.path.read_text())
+    assert isinstance(found, EvalResult) and found.score is None
+    assert found.averages == values["averages"] == {"all": pytest.approx(values["averages"]["all"]), "none": None}
+    assert [(each.name, each.score, each.missing) for each in found.categories] == [
+        (each["name"], each["score"], tuple(each["missing"])) for each in values["categories"]
+    ]
+    assert list(found.categories[0].interval or ()) == values["categories"][0]["interval"]
+    assert found.categories[1].score is None and found.categories[1].interval is None
+    assert scores(found) == {"knowledge": values["categories"][0]["score"]}

@@ -10,6 +10,7 @@ pytest.importorskip("streamlit", reason="the app needs Streamlit: pip install 'v
 
 from streamlit.testing.v1 import AppTest
 
+from streamlit_app import row_browser
 from streamlit_app.runs_folder import VARIABLE
 from tests.streamlit_app.test_study_finder import write_csv, write_run
 from tests.streamlit_app.training import train
@@ -30,6 +31,12 @@ def runs(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     monkeypatch.chdir(trained.parent)  # bundles are named relative to where training was started
     monkeypatch.setenv(VARIABLE, str(folder))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The app as it is by default, which AppTest has no server for."""
+    monkeypatch.setattr(row_browser, "only_this_machine", lambda: True)
 
 
 @pytest.fixture
@@ -155,6 +162,83 @@ def test_without_its_folder_the_outcome_alone_is_shown(runs: Path, monkeypatch: 
     test = shown("evals")
     assert "no such folder" in texts(test)
     assert any("nats per token" in each.value for each in test.markdown)
+
+
+def test_where_others_can_reach_the_app_no_folder_outside_the_runs_is_opened(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_browser, "only_this_machine", lambda: False)
+    test = shown("evals")
+    assert not test.text_input and not test.code
+    assert "outside the runs folder" in texts(test)
+    (runs / "link").symlink_to(runs.parent)
+    shutil.copytree(Path("bundle"), runs / "bundle")
+    for path in runs.glob("*/evals/core_*.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"bundle": str(runs / "bundle")}))
+    test = shown("evals")
+    assert test.code and "outside the runs folder" not in texts(test)
+    for path in runs.glob("*/evals/core_*.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"bundle": str(runs / "link")}))
+    assert "outside the runs folder" in texts(shown("evals"))
+
+
+def test_rows_on_which_two_results_differ_are_shown_beside_each_other(runs: Path) -> None:
+    path = runs / "two/evals/core_step_00000010.json"
+    one, two = (json.loads((runs / f"{name}/evals/core_step_00000010.json").read_text()) for name in ("one", "two"))
+    outcomes = two["tasks"][0]["outcomes"]
+    for here, there in zip(one["tasks"][0]["outcomes"], outcomes, strict=True):
+        there["correct"] = here["correct"]
+    test = shown_rows(path, two)
+    assert any("both are right or both are wrong" in each.value for each in test.info)
+    last = two["tasks"][-1]
+    for here, there in zip(one["tasks"][-1]["outcomes"], last["outcomes"], strict=True):
+        there["correct"] = not here["correct"]
+    assert f"{last['label']}: {len(last['outcomes'])}" in texts(shown_rows(path, two)).split("\n")
+    outcomes[3]["correct"] = not outcomes[3]["correct"]
+    test = shown_rows(path, two)
+    assert test.number_input[0].label == "Row (1 to 1)"
+    assert any(f"Row {outcomes[3]['row']:,} of the task's file" in each.value for each in test.caption)
+    assert len(test.success) == len(test.warning) == 1 and {"one · step 10", "two · step 10"} <= set(
+        texts(test).split("\n")
+    )
+    test.multiselect[0].set_value(["one · step 10"]).run()
+    assert any("Choose another result" in each.value for each in test.info)
+
+
+def shown_rows(path: Path, values: object) -> AppTest:
+    path.write_text(json.dumps(values))
+    test = shown("evals")
+    test.selectbox(key="rows_result").set_value("one · step 10").run()
+    test.segmented_control(key="rows_which").set_value("different").run()
+    assert not test.exception
+    return test
+
+
+def test_a_gauntlets_categories_are_drawn_and_its_averages_told(
+    gauntlet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(gauntlet))
+    test = shown("evals")
+    values = json.loads((gauntlet / "result.json").read_text())
+    assert test.tabs[0].label == "By category" and '"knowledge"' in charts(test)[0]
+    row = test.dataframe[0].value.iloc[0]
+    assert row["all"] == values["averages"]["all"] and "Gauntlet" not in row
+    table = test.dataframe[1].value.set_index("category")
+    assert table.loc["knowledge", "centred"] == values["categories"][0]["score"]
+    assert table.loc["lost", "missing"] == "gone"
+
+
+def test_a_damaged_event_file_is_told_and_the_page_goes_on(runs: Path) -> None:
+    for name in ("run.json", "metrics.csv"):
+        (runs / "one" / name).unlink()
+    (events,) = (runs / "one").glob("events.out.tfevents.*")
+    whole = bytearray(events.read_bytes())
+    whole[len(whole) // 2] ^= 0x40
+    events.write_bytes(whole)
+    test = shown("runs")
+    test.multiselect[0].set_value(["one", "two"]).run()
+    assert not test.exception and charts(test)
+    assert f"{events.name}: damaged at byte" in texts(test)
 
 
 def test_chat_results_show_what_the_model_wrote(runs: Path) -> None:
