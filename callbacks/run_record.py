@@ -235,4 +235,5 @@ def device_name(device: torch.device) -> str:
     """A name a reader recognises: the GPU's, or the processor's kind with its threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{device.type} ({platform.machine()}, {torch.get_num_threads()} threads)"
+    threads = torch.get_num_threads()
+    return f"{device.type} ({platform.machine()}, {threads} {'thread' if threads == 1 else 'threads'})"

@@ -12,6 +12,7 @@ Used under `torch.inference_mode()` or `no_grad`. Shapes: B rows, T new position
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -71,7 +72,10 @@ class KVCache:
         """(B, T, C) -> (B, T, C): the embedding before each position, zeros before a row's first one."""
         if self._last_embedding is None:
             self._last_embedding = x.new_zeros(self.rows, 1, x.size(2))
-        previous = torch.cat((self._last_embedding, x[:, :-1]), 1) if x.size(1) > 1 else self._last_embedding
+        if self.timeline.one_each:
+            previous, self._last_embedding = self._last_embedding, x
+            return previous
+        previous = torch.cat((self._last_embedding, x[:, :-1]), 1)
         self._last_embedding = self.timeline.last(torch.cat((self._last_embedding, x), 1))
         return previous
 
@@ -125,6 +129,7 @@ class LayerCache:
         shape = (cache.rows, config.n_head, slots, config.head_dim)
         self.keys = torch.zeros(shape, dtype=cache.dtype, device=cache.device)
         self.values = torch.zeros_like(self.keys)
+        self._keys, self._values = self.keys.flatten(0, 1), self.values.flatten(0, 1)  # views, (B H, S, D)
 
     def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
         """Stores the new keys and values; returns what the new queries find. All (B, H, T, D), in q's dtype."""
@@ -149,11 +154,29 @@ class LayerCache:
         another order than in a large one; two products do not. With the hidden slots that are read, a step of a single
         row takes about 7% longer for it (depth 4)."""
         self._store(step, k, v)
-        scores = torch.matmul(q.to(self.keys.dtype), self.keys[:, :, : step.used].mT).mul_(scale)  # (B, H, 1, used)
+        return self._find_one(step, q, scale)
+
+    def _find_one(self, step: Step, q: torch.Tensor, scale: float) -> torch.Tensor:
+        """What one query of each row finds among the keys stored up to now: (B, H, 1, D)."""
+        B, H, _, D = q.shape
+        queries = q.to(self.keys.dtype).reshape(B * H, 1, D)
+        scores = torch.bmm(queries, self._keys[:, : step.used].mT).mul_(scale)  # (B H, 1, used)
         bias = step.bias(scores.dtype)
         if bias is not None:
-            scores.add_(bias)
-        return torch.matmul(torch.softmax(scores, -1), self.values[:, :, : step.used]).to(q.dtype)
+            scores.view(B, H, 1, step.used).add_(bias)
+        return torch.bmm(torch.softmax(scores, -1), self._values[:, : step.used]).view(B, H, 1, D).to(q.dtype)
+
+    def attend_last(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float, last: Sequence[int]
+    ) -> torch.Tensor:
+        """Stores like `attend`, and returns what the query at place last[b] of row b finds: (B, H, 1, D). That token
+        must be the last of those that the row brings, and the layer see the whole context."""
+        step = self.timeline.step(self.slots)
+        if self.slots < self.timeline.length:
+            raise ValueError(f"a layer with a window of {self.slots} may have overwritten what the last query sees")
+        self._store(step, k, v)
+        q = torch.stack([q[row, :, place] for row, place in enumerate(last)])[:, :, None]
+        return self._find_one(self.timeline.step(self.slots, max(last)), q, scale)
 
     def _attend(self, step: Step, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
         if step.store_first:
@@ -167,6 +190,10 @@ class LayerCache:
         return y.to(q.dtype)
 
     def _store(self, step: Step, k: torch.Tensor, v: torch.Tensor) -> None:
+        if step.span is not None:
+            self.keys[:, :, step.span] = k
+            self.values[:, :, step.span] = v
+            return
         row, token, slot = step.destination
         self.keys[row, :, slot] = k[row, :, token].to(self.keys.dtype)
         self.values[row, :, slot] = v[row, :, token].to(self.keys.dtype)
@@ -192,7 +219,12 @@ class Timeline:
         self._tokens, self._counts = T, counts
         self._steps.clear()
         starts = torch.tensor(self.lengths)[:, None]
-        return (starts + torch.arange(T)).clamp_(max=self.length - 1).to(self.device)
+        return (starts if self.one_each else (starts + torch.arange(T)).clamp_(max=self.length - 1)).to(self.device)
+
+    @property
+    def one_each(self) -> bool:
+        """Whether the present pass brings one token of every row."""
+        return self._tokens == 1 and min(self._counts) == 1
 
     def step(self, slots: int, token: int | None = None) -> Step:
         """The present pass as seen by a layer with so many slots: all its tokens together, or one of them, as if those
@@ -222,32 +254,41 @@ class Step:
 
     def __init__(self, starts: list[int], counts: list[int], tokens: int, slots: int, device: torch.device) -> None:
         self.slots, self.tokens, self.device = slots, tokens, device
-        self.starts, self.counts = torch.tensor(starts)[:, None], torch.tensor(counts)[:, None]  # (B, 1)
-        ends = [start + count for start, count in zip(starts, counts, strict=True)]
+        self.starts, self.counts = starts, counts
+        self.ends = ends = [start + count for start, count in zip(starts, counts, strict=True)]
         self.fresh = tokens > 1 and max(starts) == 0
         self.store_first = tokens == 1 or max(ends) <= slots
         self.used = min(slots, whole_vectors(max(ends if self.store_first else starts)))
         # A row's single token sees all slots that are read when it uses all of them itself.
         self.all_visible = tokens == 1 and min(ends) >= self.used
-        token = torch.arange(tokens)[None]
-        stored = (token < self.counts) & (token >= self.counts - slots)
-        row, token = stored.nonzero(as_tuple=True)
-        slot = (self.starts[row, 0] + token) % slots
-        self.destination = tuple(index.to(device) for index in (row, token, slot))
+        # Where rows are equally long, and bring equally many tokens to slots beside each other, those slots; otherwise
+        # see `destination`.
+        slot, together = starts[0] % slots, min(starts) == max(starts) and min(counts) == tokens
+        self.span = slice(slot, slot + tokens) if together and slot + tokens <= slots else None
         self._bias: torch.Tensor | None = None
+
+    @cached_property
+    def destination(self) -> tuple[torch.Tensor, ...]:
+        """Row, token and slot of each key that is stored."""
+        token, counts = torch.arange(self.tokens)[None], torch.tensor(self.counts)[:, None]
+        row, token = ((token < counts) & (token >= counts - self.slots)).nonzero(as_tuple=True)
+        slot = (torch.tensor(self.starts)[row] + token) % self.slots
+        return tuple(index.to(self.device) for index in (row, token, slot))
 
     def bias(self, dtype: torch.dtype) -> torch.Tensor | None:
         """(B, 1, T, keys): 0 where a query may see a key, HIDDEN elsewhere; None where it may see all of them."""
         if self._bias is None and not self.all_visible:
-            queries = self.starts + torch.arange(self.tokens)  # (B, T)
+            ends = torch.tensor(self.ends)[:, None]  # (B, 1)
             if self.tokens == 1:  # the slots fill up in order, and once they are full all may be seen
-                hidden = torch.arange(self.used) >= self.starts + self.counts
-                self._bias = hidden.to(dtype).mul_(HIDDEN)[:, None, None].to(self.device)
+                hidden = torch.arange(self.used) >= ends
+                self._bias = (hidden[:, None, None] * HIDDEN).to(self.device, dtype)
                 return self._bias
+            starts = torch.tensor(self.starts)[:, None]
+            queries = starts + torch.arange(self.tokens)  # (B, T)
             if self.store_first:
-                keys = self._positions_held(self.starts + self.counts)
+                keys = self._positions_held(ends)
             else:
-                keys = torch.cat((self._positions_held(self.starts), queries), 1)
+                keys = torch.cat((self._positions_held(starts), queries), 1)
             distance = queries[:, :, None] - keys[:, None, :]
             visible = (keys >= 0)[:, None, :] & (distance >= 0) & (distance < self.slots)
             self._bias = torch.zeros(visible.shape, dtype=dtype).masked_fill_(~visible, HIDDEN)[:, None].to(self.device)

@@ -23,7 +23,6 @@ from vnc.cache import KVCache
 from vnc.chat import Dialogue, open_model
 from vnc.engine import transcript
 from vnc.errors import UserError
-from vnc.gpt import GPT
 from vnc.sampling import GREEDY, Sampling
 
 PARROT, CUCKOO, BASE = (
@@ -113,17 +112,24 @@ def test_a_long_prompt_is_read_in_pieces(server: ChatServer, parrot: SharedModel
     text = "la " * 220
     at_once = finished(server.ask(parrot, Question("a", 0, text, max_tokens=20))).tokens
     monkeypatch.setattr(chat_server, "READ_AT_ONCE", 64)
-    widths: list[int] = []
-    hook = parrot.loaded.gpt.register_forward_pre_hook(lambda _, inputs: widths.append(inputs[0].size(1)))
+    widths = tokens_of_passes(monkeypatch)
     assert finished(server.ask(parrot, Question("b", 0, text, max_tokens=20))).tokens == at_once
-    hook.remove()
     assert max(widths) == 64 and widths.count(64) >= 3
 
 
-def test_later_turns_read_only_what_is_new(server: ChatServer, parrots: Path, parrot: SharedModel) -> None:
-    dialogue = Dialogue(open_model(str(parrots / PARROT)), GREEDY, 50)
+def tokens_of_passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list that grows with each pass through a model, by the new positions that it reads."""
     read: list[int] = []
-    hook = parrot.loaded.gpt.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0].size(1)))
+    positions = KVCache.positions
+    monkeypatch.setattr(KVCache, "positions", lambda self, T: (read.append(T), positions(self, T))[1])
+    return read
+
+
+def test_later_turns_read_only_what_is_new(
+    server: ChatServer, parrots: Path, parrot: SharedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dialogue = Dialogue(open_model(str(parrots / PARROT)), GREEDY, 50)
+    read = tokens_of_passes(monkeypatch)
     turns: list[Turn] = []
     for text in ("Say it.", "Who are you?", "Sing."):
         read.clear()
@@ -131,7 +137,6 @@ def test_later_turns_read_only_what_is_new(server: ChatServer, parrots: Path, pa
         assert tokens == tuple(event.token for event in dialogue.reply(text) if event.token is not None)
         assert read[0] < 40
         turns.append(Turn(text, tokens))
-    hook.remove()
     assert server.idle_cache_bytes > 0
     server.forget("me")
     assert server.idle_cache_bytes == 0
@@ -214,7 +219,7 @@ def test_calculator_calls_are_segments(server: ChatServer, parrot: SharedModel) 
 
 def test_a_failing_answer_takes_no_other_down(server: ChatServer, parrot: SharedModel, monkeypatch, caplog) -> None:
     """Its fifth pass runs out of memory; the three that go on beside it end as ever, and so does the next."""
-    forward, take = GPT.forward, server.take_cache
+    positions, take = KVCache.positions, server.take_cache
     doomed: list[KVCache] = []
     passes: list[int] = []
 
@@ -224,15 +229,15 @@ def test_a_failing_answer_takes_no_other_down(server: ChatServer, parrot: Shared
             doomed.append(cache)
         return cache
 
-    def failing(self: GPT, inputs: torch.Tensor, cache: KVCache, first: int = 0) -> torch.Tensor:
+    def failing(cache: KVCache, T: int) -> torch.Tensor:
         if cache in doomed:
             passes.append(1)
             if len(passes) == 5:
                 raise torch.OutOfMemoryError("CUDA out of memory")
-        return forward(self, inputs, cache, first)
+        return positions(cache, T)
 
     monkeypatch.setattr(server, "take_cache", taking)
-    monkeypatch.setattr(GPT, "forward", failing)
+    monkeypatch.setattr(KVCache, "positions", failing)
     asked = [server.ask(parrot, Question(name, 0, "Say it.", max_tokens=90)) for name in ("a", "doomed", "b", "c")]
     texts = [said(answer) for answer in asked]
     assert texts[0] == texts[2] == texts[3] == HOSTILE
@@ -329,9 +334,9 @@ def test_nothing_changes_torchs_random_state(server: ChatServer, parrot: SharedM
     assert torch.equal(before, torch.random.get_rng_state()) and not parrot.loaded.gpt.training
 
 
-def test_speed_is_measured(server: ChatServer, parrot: SharedModel) -> None:
-    hook = parrot.loaded.gpt.register_forward_pre_hook(lambda *_: time.sleep(0.02))
+def test_speed_is_measured(server: ChatServer, parrot: SharedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    positions = KVCache.positions
+    monkeypatch.setattr(KVCache, "positions", lambda self, T: (time.sleep(0.02), positions(self, T))[1])
     answer = finished(server.ask(parrot, Question("me", 0, "Sing.", max_tokens=15)))
-    hook.remove()
     assert answer.first_token_seconds is not None and answer.first_token_seconds >= 0.02
     assert answer.tokens_per_second is not None and 0 < answer.tokens_per_second <= 50

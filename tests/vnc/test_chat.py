@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from vnc import checkpoint
+from vnc.cache import KVCache, LayerCache
 from vnc.chat import Dialogue, Screen, chat
 from vnc.checkpoint import LoadedModel
 from vnc.config import GPTConfig
@@ -135,10 +136,8 @@ def test_history_is_read_as_one_conversation(chat_model: LoadedModel) -> None:
 
 def test_later_turns_read_only_what_is_new(chat_model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
-    forward = GPT.forward
-    monkeypatch.setattr(
-        GPT, "forward", lambda self, ids, cache=None: (read.append(ids.numel()), forward(self, ids, cache))[1]
-    )
+    positions = KVCache.positions
+    monkeypatch.setattr(KVCache, "positions", lambda self, T: (read.append(T), positions(self, T))[1])
     dialogue = Dialogue(chat_model, GREEDY, 9)
     list(dialogue.reply("Where does Ines live? Where is the river?"))
     first = read.copy()
@@ -219,7 +218,9 @@ def test_breaking_off_keeps_what_was_said(chat_model: LoadedModel) -> None:
     assert tokens(dialogue.reply("And?")) == Engine(chat_model.gpt, tokenizer).generate([history], max_tokens=20)[0]
 
 
-def test_breaking_off_inside_a_pass_leaves_no_half_written_cache(chat_model: LoadedModel) -> None:
+def test_breaking_off_inside_a_pass_leaves_no_half_written_cache(
+    chat_model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Ctrl-C while the second turn is read, when the first layer's window has been overwritten already."""
     tokenizer, engine = chat_model.tokenizer, Engine(chat_model.gpt, chat_model.tokenizer)
     dialogue = Dialogue(chat_model, GREEDY, 6)
@@ -228,10 +229,10 @@ def test_breaking_off_inside_a_pass_leaves_no_half_written_cache(chat_model: Loa
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    hook = chat_model.gpt.blocks[1].register_forward_pre_hook(interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        list(dialogue.reply("by the river?"))
-    hook.remove()
+    with monkeypatch.context() as patch:
+        patch.setattr(LayerCache, "attend_last", interrupt)  # the last layer's; the first has stored what it read
+        with pytest.raises(KeyboardInterrupt):
+            list(dialogue.reply("by the river?"))
     history = [tokenizer.bos_id]
     for text, answer in (("Where does Ines live?", said), ("by the river?", [])):
         history += render_prompt(Conversation((user(text),)), tokenizer)[1:] + answer

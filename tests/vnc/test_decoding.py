@@ -1,0 +1,218 @@
+"""The laid-out forward pass against the model's own, and against itself in other company."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vnc import decoding
+from vnc.cache import KVCache
+from vnc.config import GPTConfig
+from vnc.decoding import Decoder, Product, can_decode, has_bf16_products, one_thread
+from vnc.engine import Engine, freeze
+from vnc.gpt import GPT
+from vnc.tokenizer import Tokenizer
+
+needs_bf16 = pytest.mark.skipif(not has_bf16_products(), reason="this CPU, or this torch, has no bf16 products")
+
+
+@dataclass(frozen=True)
+class Windowed(GPTConfig):
+    """Windows much shorter than the tests' prompts; the last layer sees everything."""
+
+    @property
+    def windows(self) -> tuple[int, ...]:
+        return (5, 12, 5, self.sequence_len)
+
+
+def random_model(preset: str, dtype: torch.dtype = torch.float32, vocab_size: int = 97) -> GPT:
+    """Frozen; every parameter random, those that training starts at zero too, so that each part matters."""
+    sizes = dict(vocab_size=vocab_size, sequence_len=64, n_layer=4, n_head=2, n_embd=64)
+    gpt = GPT(Windowed(**sizes) if preset == "modern" else Windowed.gpt2(**sizes), dtype)
+    generator = torch.Generator().manual_seed(1)
+    for name, parameter in gpt.named_parameters():
+        mean = 0.0 if parameter.dim() > 1 or "bias" in name else 0.5
+        parameter.data.normal_(mean, 0.2, generator=generator)
+    return freeze(gpt)
+
+
+@pytest.fixture(params=["modern", "gpt2"])
+def preset(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.inference_mode():
+        yield
+    torch.set_num_threads(before)
+
+
+def random_ids(rows: int, length: int) -> torch.Tensor:
+    return torch.randint(0, 97, (rows, length), generator=torch.Generator().manual_seed(0))
+
+
+def new_cache(gpt: GPT, rows: int) -> KVCache:
+    return KVCache(gpt.config, rows, 64, torch.float32)
+
+
+@pytest.mark.parametrize("chunks", [[1] * 64, [30, 1, 1, 1, 1, 30], [3, 4, 5, 6, 13, 33], [64], [17, 16, 1, 30]])
+def test_the_last_state_of_any_chunking_is_the_models(preset: str, chunks: list[int]) -> None:
+    gpt, ids = random_model(preset), random_ids(2, 64)
+    expected, cache = gpt(ids), new_cache(gpt, 2)
+    decoder, at = Decoder(gpt), 0
+    for size in chunks:
+        found = decoder.hidden(ids[:, at : at + size], cache, [size - 1] * 2)
+        at += size
+        torch.testing.assert_close(found, expected[:, at - 1], rtol=0, atol=2e-5)
+    assert cache.lengths == [64, 64]
+
+
+def test_rows_of_different_lengths(preset: str) -> None:
+    """Ragged prompts and turns, rows that pause and one that joins; logits only of the rows that are due."""
+    gpt, ids = random_model(preset), random_ids(4, 64)
+    expected, cache, decoder = gpt.logits(gpt(ids)), new_cache(gpt, 4), Decoder(gpt)
+    at = [0] * 4
+    for counts in ([3, 17, 29, 0], [1, 1, 1, 0], [1, 0, 1, 20], [0, 5, 0, 3], [9, 2, 1, 30], [1, 1, 1, 1]):
+        width = max(counts)
+        rows = [[*ids[b, at[b] : at[b] + n].tolist(), *[7] * (width - n)] for b, n in enumerate(counts)]
+        at = [start + n for start, n in zip(at, counts, strict=True)]
+        due = [b for b, n in enumerate(counts) if n and b != 2]
+        cache.expect(counts)
+        found = decoder.logits(torch.tensor(rows), cache, [max(0, n - 1) for n in counts], due)
+        assert found.shape == (len(due), 97) and found.dtype == torch.float32
+        for b, logits in zip(due, found, strict=True):
+            torch.testing.assert_close(logits, expected[b, at[b] - 1], rtol=0, atol=5e-5)
+    assert cache.lengths == at
+
+
+@needs_bf16
+def test_bf16_is_as_near_to_the_exact_states_as_the_models_own_pass(preset: str) -> None:
+    ids = random_ids(2, 64)
+    exact, gpt = random_model(preset), random_model(preset, torch.bfloat16)
+    decoder, cache, own = Decoder(gpt), new_cache(gpt, 2), new_cache(gpt, 2)
+    of_decoder, of_model = [], []
+    for start, end in [(0, 30), *((at, at + 1) for at in range(30, 64))]:
+        of_decoder.append(decoder.hidden(ids[:, start:end], cache, [end - start - 1] * 2))
+        of_model.append(gpt(ids[:, start:end], own)[:, -1])
+    states = exact(ids)[:, 29:].transpose(0, 1)
+    error, allowed = ((torch.stack(found).float() - states).square().mean().sqrt() for found in (of_decoder, of_model))
+    assert 0 < error < 1.05 * allowed
+
+
+@needs_bf16
+def test_products_in_bf16_are_the_same_bits_as_plain_ones() -> None:
+    """However many rows are multiplied, so that a row's result does not depend on others; fused parts round once."""
+    generator = torch.Generator().manual_seed(0)
+    for out, into in ((194, 64), (64, 256), (290, 64), (1536, 512)):
+        weight, x = (torch.randn(n, into, generator=generator).bfloat16() for n in (out, 300))
+        bias, stream = (torch.randn(shape, generator=generator).bfloat16() for shape in ((out,), (300, out)))
+        product = Product(weight, bias)
+        assert product.reordered
+        plain = F.linear(x, weight, bias)
+        sums = product.added(x, stream)
+        torch.testing.assert_close(sums.float(), stream.float() + plain.float(), rtol=2**-7, atol=2**-7 * into**0.5)
+        for rows in (1, 3, 8, 17, 300):
+            assert torch.equal(product(x[:rows]), plain[:rows])
+            assert torch.equal(product.relu(x[:rows]), plain[:rows].relu())
+            assert torch.equal(product.added(x[:rows], stream[:rows]), sums[:rows])
+
+
+@needs_bf16
+@pytest.mark.parametrize("threads", [1, 2])
+def test_not_one_bit_depends_on_neighbours_or_threads(
+    preset: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row alone, on one thread, its tokens one by one or a few together, and beside three others on `threads`."""
+    gpt = random_model(preset, torch.bfloat16)
+    decoder, ids = Decoder(gpt), random_ids(4, 60)
+    monkeypatch.setattr(decoding, "ONE_THREAD_BYTES", 2 * decoder.nbytes)
+    together, alone, few = new_cache(gpt, 4), new_cache(gpt, 1), new_cache(gpt, 1)
+    for row, length in enumerate([3, 20, 41, 9]):
+        reader = new_cache(gpt, 1)
+        decoder.hidden(ids[row : row + 1, :length], reader, [length - 1])
+        together.adopt(row, reader)
+        if row == 1:
+            alone.adopt(0, reader)
+            few.adopt(0, reader)
+    torch.set_num_threads(threads)
+    for step in range(16):
+        at = torch.tensor([3, 20, 41, 9]) + step
+        beside = decoder.logits(ids[torch.arange(4), at][:, None], together, [0] * 4, range(4))
+        by_itself = decoder.logits(ids[1:2, 20 + step, None], alone, [0], [0])
+        assert torch.equal(beside[1], by_itself[0])
+        if step % 4 == 3:
+            at_once = decoder.logits(ids[1:2, 17 + step : 21 + step], few, [3], [0])
+            assert torch.equal(at_once, by_itself)
+    assert torch.get_num_threads() == threads
+
+
+def test_one_thread_while_it_lasts() -> None:
+    torch.set_num_threads(2)
+    with pytest.raises(RuntimeError, match="inside"), one_thread():
+        assert torch.get_num_threads() == 1
+        raise RuntimeError("inside")
+    assert torch.get_num_threads() == 2
+
+
+def test_few_rows_of_a_small_model_take_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpt = random_model("modern")
+    decoder, seen = Decoder(gpt), []
+    inside = decoder.hidden
+    monkeypatch.setattr(decoder, "hidden", lambda *given: (seen.append(torch.get_num_threads()), inside(*given))[1])
+    monkeypatch.setattr(decoding, "ONE_THREAD_BYTES", 3 * decoder.nbytes)
+    torch.set_num_threads(2)
+    for rows, width in ((2, 1), (3, 1), (1, 5)):  # a prompt has work for all of them
+        decoder.logits(random_ids(rows, width), new_cache(gpt, rows), [width - 1] * rows, range(rows))
+    assert seen == [1, 2, 2]
+
+
+def test_a_prompts_other_positions_skip_the_last_layer_and_the_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpt = random_model("modern")
+    decoder = Decoder(gpt)
+    names = {decoder.head: "head"} | {layer.mlp_proj: f"mlp {at}" for at, layer in enumerate(decoder.layers)}
+    names |= {layer.qkv: f"qkv {at}" for at, layer in enumerate(decoder.layers)}
+    positions: dict[str, int] = {}
+
+    def recorded(method):
+        def call(product, x, *rest):
+            if product in names:
+                positions[names[product]] = x[..., 0].numel()
+            return method(product, x, *rest)
+
+        return call
+
+    monkeypatch.setattr(Product, "__call__", recorded(Product.__call__))
+    monkeypatch.setattr(Product, "added", recorded(Product.added))
+    decoder.logits(random_ids(2, 30), new_cache(gpt, 2), [29, 29], [1])
+    assert positions == {f"qkv {at}": 60 for at in range(4)} | {f"mlp {at}": 60 for at in range(3)} | {
+        "mlp 3": 2,
+        "head": 1,
+    }
+
+
+def test_only_frozen_models_are_decoded_so_that_training_is_seen() -> None:
+    tokenizer = Tokenizer.train(["The clockmaker of Ashford has 12 cats, 7 clocks and a grey umbrella. " * 3], 290)
+    gpt = random_model("modern", vocab_size=tokenizer.vocab_size)
+    assert can_decode(gpt) and not can_decode(GPT(gpt.config, torch.bfloat16).requires_grad_(False))  # fp32 weights
+    assert not can_decode(gpt.requires_grad_(True))
+    engine = Engine(gpt, tokenizer)
+    before = engine.generate([[3, 4, 5]], max_tokens=12, stop_ids=())
+    with torch.no_grad():
+        gpt.head.copy_(gpt.head.flip(0))
+    after = engine.generate([[3, 4, 5]], max_tokens=12, stop_ids=())
+    assert after != before
+    assert Engine(freeze(gpt), tokenizer).generate([[3, 4, 5]], max_tokens=12, stop_ids=()) == after
+
+
+def test_a_last_layer_with_a_window_is_refused() -> None:
+    gpt = random_model("modern")
+    windowed = new_cache(gpt, 1).layers[0]
+    q = torch.zeros(1, 2, 3, 32)
+    windowed.timeline.begin(3)
+    with pytest.raises(ValueError, match="a window of 5"):
+        windowed.attend_last(q, q, q, 1.0, [2])

@@ -1,0 +1,245 @@
+"""The forward pass of a frozen model on the CPU, laid out for generation: what `GPT.forward` computes with a cache.
+
+One token for one row is a pass through all the matrices for next to no arithmetic. It takes as long as memory takes to
+yield the weights, plus one or two microseconds for each of the hundreds of calls of torch. So
+
+- matrices are reordered once into the blocks in which oneDNN multiplies them: one core then reads bf16 weights at four
+  fifths of its memory's speed, twice as fast as row by row, and the results are the same bits (docs/LOG.md);
+- gates of value embeddings are further rows of the product for queries, keys and values; ReLU and the addition to the
+  stream are part of the products before them; scales are plain numbers; nothing is kept for a backward pass;
+- between the products of a few tokens everything stays fp32: fewer conversions, and less rounding than in training;
+- once the last layer has its keys and values, only the last token of each row goes on. A prompt's other positions skip
+  the last layer's attention and MLP, and the head.
+
+The reordered matrices are a second copy, so a model takes twice the memory of its matrices while an engine decodes
+with it. Shapes: B rows, T new positions, C = n_embd, H heads, D = head_dim.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+
+from vnc.cache import FEW, KVCache, LayerCache
+from vnc.config import SMEAR_CHANNELS, VALUE_GATE_CHANNELS
+from vnc.gpt import GPT, Block, Embedding, Norm
+from vnc.loss import cap_logits
+
+EPS = torch.tensor(torch.finfo(torch.float32).eps, device="cpu")
+
+# A pass of one token a row takes one thread if rows times bytes of weights are fewer than this. With a second one, the
+# single row of a small model was done no sooner, and beside other work each product took 60 us longer (docs/LOG.md).
+ONE_THREAD_BYTES = 32e6
+
+
+def can_decode(gpt: GPT) -> bool:
+    """Whether `Decoder` serves this model: on the CPU, and frozen in its compute dtype (`engine.freeze`), so that what
+    is copied now stays true."""
+    return all(
+        parameter.device.type == "cpu"
+        and not parameter.requires_grad
+        and (parameter.dim() < 2 or parameter.dtype == gpt.compute_dtype)
+        for parameter in gpt.parameters()
+    )
+
+
+class Product:
+    """x -> x W^T + bias for a matrix (out, in) that stays as it is."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
+        self.bias = None if bias is None else bias.to(weight.dtype)
+        # In fp32 oneDNN's order is no faster for one row, and its sums differ from those of the plain product.
+        self.reordered = weight.dtype == torch.bfloat16 and has_bf16_products()
+        self.weight, self.nbytes = weight, weight.nbytes
+        if self.reordered:
+            onednn = torch.ops.mkldnn
+            self.weight = onednn._reorder_linear_weight(weight.contiguous(), 1)  # for 1 row; others get the same layout
+            self._multiply, self._multiply_and_add = onednn._linear_pointwise.default, onednn._linear_pointwise.binary
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        if self.reordered:
+            return self._multiply(x, self.weight, self.bias, "none", [], "")  # type: ignore[no-any-return]
+        return F.linear(x, self.weight, self.bias)
+
+    def relu(self, x: torch.Tensor) -> torch.Tensor:
+        """max(x W^T + bias, 0)"""
+        if self.reordered:
+            return self._multiply(x, self.weight, self.bias, "relu", [], "")  # type: ignore[no-any-return]
+        return F.linear(x, self.weight, self.bias).relu_()
+
+    def added(self, x: torch.Tensor, to: torch.Tensor) -> torch.Tensor:
+        """to + (x W^T + bias)"""
+        if self.reordered:
+            return self._multiply_and_add(x, to, self.weight, self.bias, "add")  # type: ignore[no-any-return]
+        return to + F.linear(x, self.weight, self.bias)
+
+
+def has_bf16_products() -> bool:
+    """Whether this build of torch and this CPU have oneDNN's."""
+    return bool(torch._C._has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+class Decoder:
+    """What `gpt` computes, for one that `can_decode` accepts."""
+
+    def __init__(self, gpt: GPT) -> None:
+        config = self.config = gpt.config
+        self.tokens, self.positions = gpt.wte.weight, None if gpt.wpe is None else gpt.wpe.weight
+        self.layers = [Layer(gpt, layer) for layer in range(config.n_layer)]
+        self.final_norm = norm_of(gpt.final_norm)
+        self.head = Product(gpt.head[: config.vocab_size])
+        self.nbytes = sum(product.nbytes for product in (self.head, *(each for layer in self.layers for each in layer)))
+        self.rotary: torch.Tensor | None = None
+        if config.positions == "rope":
+            cos, sin = (table.float() for table in gpt.rotary(config.sequence_len))
+            # (positions, 2, D): x turned is x * (cos, cos) + (x's halves exchanged) * (-sin, sin)
+            self.rotary = torch.stack((torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)), 1)
+        if config.extras:
+            # Scales are taken as `GPT.forward` multiplies with them: rounded to the compute dtype.
+            rounded = {name: value.to(gpt.compute_dtype) for name, value in gpt.named_parameters(recurse=False)}
+            self.smear_gate, self.smear_scale = gpt.smear_gate.weight[0].float(), rounded["smear_scale"].item()
+            self.residual_scales, self.x0_scales = (
+                rounded["residual_scale"].tolist(),
+                rounded["x0_scale"][:, None, None, None],
+            )
+            self.backout_scale = rounded["backout_scale"].item()
+
+    def logits(self, ids: torch.Tensor, cache: KVCache, last: Sequence[int], due: Sequence[int]) -> torch.Tensor:
+        """(B, T) token ids, which continue what the cache holds -> capped fp32 logits after some of them, (due, V).
+
+        last: where the last token of each row stands among the T. due: the rows whose logits are wanted.
+        """
+        B, T = ids.shape
+        with one_thread() if T == 1 and B * self.nbytes < ONE_THREAD_BYTES else contextlib.nullcontext():
+            hidden = self.hidden(ids, cache, last)
+            return cap_logits(
+                self.head(hidden if len(due) == B else hidden[list(due)]).float(), self.config.logit_softcap
+            )
+
+    def hidden(self, ids: torch.Tensor, cache: KVCache, last: Sequence[int]) -> torch.Tensor:
+        """(B, T) token ids -> (B, C) normalised hidden states, of the last token of each row."""
+        config, T = self.config, ids.size(1)
+        positions = cache.positions(T)
+        x = F.embedding(ids, self.tokens)
+        if self.positions is not None:
+            x = x + F.embedding(positions, self.positions)
+        if config.extras:
+            x = rms_norm(x)
+            gate = (x[..., :SMEAR_CHANNELS] * self.smear_gate).sum(-1, keepdim=True).to(x.dtype).sigmoid_()
+            x = torch.addcmul(x, gate, cache.previous_embedding(x), value=self.smear_scale)
+            x0s = (self.x0_scales * x).unbind()  # x0 as it is added to the stream before each layer
+        turn = None
+        if self.rotary is not None:
+            turn = self.rotary[positions][:, None].unbind(3)  # (B, 1, T, D) each
+        middle = x
+        for index, (layer, memory) in enumerate(zip(self.layers, cache.layers, strict=True)):
+            if config.extras:
+                x = torch.add(x0s[index], x, alpha=self.residual_scales[index])
+            x = layer(x, ids, turn, memory, last if T > 1 and index == config.n_layer - 1 else None)
+            if index == config.n_layer // 2:
+                middle = x
+        if config.extras:
+            x = torch.sub(x, middle if middle.size(1) == x.size(1) else at(middle, last), alpha=self.backout_scale)
+        cache.advance(T)
+        return self.final_norm(x)[:, 0]
+
+
+class Layer:
+    """One block of the model; see `gpt.Block`."""
+
+    def __init__(self, gpt: GPT, layer: int) -> None:
+        config, block = gpt.config, gpt.blocks[layer]
+        assert isinstance(block, Block)
+        self.config, self.scale = config, block.attn.scale
+        table = dict(gpt.value_embeds.items()).get(str(layer))
+        self.values = table.weight if isinstance(table, Embedding) else None
+        matrix = block.attn.qkv.flatten(0, 1)
+        if block.attn.value_gate is not None:
+            gate = block.attn.value_gate.weight
+            matrix = torch.cat((matrix, F.pad(gate, (0, config.n_embd - VALUE_GATE_CHANNELS))))
+        self.qkv = Product(matrix, block.attn.qkv_bias)
+        self.attn_norm, self.mlp_norm = norm_of(block.attn_norm), norm_of(block.mlp_norm)
+        self.proj = Product(block.attn.proj.weight, block.attn.proj.bias)
+        self.mlp_fc = Product(block.mlp.fc.weight, block.mlp.fc.bias)
+        self.mlp_proj = Product(block.mlp.proj.weight, block.mlp.proj.bias)
+
+    def __iter__(self) -> Iterator[Product]:
+        return iter((self.qkv, self.proj, self.mlp_fc, self.mlp_proj))
+
+    def __call__(
+        self,
+        x: torch.Tensor,
+        ids: torch.Tensor,
+        turn: Sequence[torch.Tensor] | None,
+        memory: LayerCache,
+        last: Sequence[int] | None,
+    ) -> torch.Tensor:
+        """(B, T, C) -> (B, T, C); with `last` (B, 1, C), for the one token of each row at that place."""
+        q, k, v = self.heads(self.qkv(self.attn_norm(x)), ids, turn)
+        if last is None:
+            y = memory.attend(q, k, v, self.scale)
+        else:
+            x = at(x, last)
+            y = memory.attend_last(q, k, v, self.scale, last)
+        x = self.proj.added(y.transpose(1, 2).reshape(x.shape).to(x.dtype), x)
+        hidden = self.mlp_norm(x)
+        if self.config.activation == "relu_squared":
+            hidden = self.mlp_fc.relu(hidden).square_()
+        else:
+            hidden = F.gelu(self.mlp_fc(hidden), approximate="tanh")
+        return self.mlp_proj.added(hidden, x)
+
+    def heads(
+        self, qkv: torch.Tensor, ids: torch.Tensor, turn: Sequence[torch.Tensor] | None
+    ) -> tuple[torch.Tensor, ...]:
+        """(B, T, 3 C, and H gates) -> queries, keys and values (B, H, T, D): fp32, but where so many positions are new
+        that their attention is faster in bf16."""
+        (B, T), H, D, C = ids.shape, self.config.n_head, self.config.head_dim, self.config.n_embd
+        y = qkv[..., : 3 * C].view(B, T, 3, H, D).permute(2, 0, 3, 1, 4)
+        y = y.to(torch.float32, memory_format=torch.contiguous_format)
+        qk, v = y[:2], y[2]
+        if self.values is not None:
+            gate = torch.sigmoid(qkv[..., 3 * C :]).transpose(1, 2)[..., None]  # (B, H, T, 1)
+            v.addcmul_(gate, F.embedding(ids, self.values).view(B, T, H, D).transpose(1, 2), value=3)
+        if turn is not None:
+            exchanged = qk.roll(D // 2, -1)
+            qk.mul_(turn[0]).addcmul_(exchanged, turn[1])
+        if self.config.qk_scale:
+            qk.mul_(inverse_rms(qk))
+        return (y if T <= FEW else y.to(qkv.dtype)).unbind()
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """torch's operations in this Python thread use no others."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def at(x: torch.Tensor, places: Sequence[int]) -> torch.Tensor:
+    """(B, T, C) -> (B, 1, C): the position of each row that `places` names."""
+    return torch.stack([x[row, place] for row, place in enumerate(places)])[:, None]
+
+
+def norm_of(norm: Norm) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The function that a norm computes."""
+    return rms_norm if norm.weight is None else norm
+
+
+def rms_norm(x: torch.Tensor) -> torch.Tensor:
+    """RMSNorm over the last dimension, in the dtype of x; statistics in fp32."""
+    wide = x.float()
+    return (wide * inverse_rms(wide)).to(x.dtype)
+
+
+def inverse_rms(x: torch.Tensor) -> torch.Tensor:
+    """1 / sqrt(mean(x^2) + eps) over the last dimension of x, fp32: (..., 1). eps is that of torch's rms_norm."""
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return torch.addcmul(EPS, length, length, value=1 / x.size(-1)).rsqrt_()
