@@ -34,7 +34,6 @@ from one_line_errors import OneLineErrors
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")) if path.name != "LOG.md"))
 TEXTS = {page: (ROOT / page).read_text() for page in PAGES}
-SLOW = ("docs/start_here.md",)  # whose Python takes more than ten seconds
 
 BLOCK = re.compile(r"(?:^<!-- (?P<note>[^\n]*) -->\n+)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.S | re.M)
 REPLACEMENT = re.compile(r"`([^`]+)` as `([^`]*)`")
@@ -123,7 +122,7 @@ def differences(page: str, listed: list[Block]) -> list[str]:
 WITH_PYTHON = [page for page in PAGES if any(block.kind == "python" for block in BLOCKS[page])]
 
 
-@pytest.mark.parametrize("page", [pytest.param(p, marks=pytest.mark.slow) if p in SLOW else p for p in WITH_PYTHON])
+@pytest.mark.parametrize("page", WITH_PYTHON)
 def test_python_prints_what_stands_below_it(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with torch.random.fork_rng(devices=[]):
