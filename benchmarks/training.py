@@ -161,6 +161,8 @@ class Contender:
         self.steps: list[dict[str, float]] = []
 
     def step(self) -> dict[str, float]:
+        if self.steps:  # it waits: after its last step it may have ended
+            self.peak_bytes = most_resident(self.process.pid)
         try:
             self.connection.send("step")
             report: dict[str, float] = self.connection.recv()
@@ -171,10 +173,10 @@ class Contender:
         self.steps.append(report)
         return report
 
-    def peak_bytes(self) -> int:
-        """Most resident memory so far."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return 1024 * int(status.split("VmHWM:")[1].split()[0])
+
+def most_resident(process: int) -> int:
+    """Bytes of memory that it held at its most."""
+    return 1024 * int(Path(f"/proc/{process}/status").read_text().split("VmHWM:")[1].split()[0])
 
 
 def vnc_fit(options: argparse.Namespace, folder: Path) -> list[str]:
@@ -208,7 +210,7 @@ def table(contenders: list[Contender], options: argparse.Namespace) -> None:
         rest = 1e3 * statistics.median(step["step"] for step in counted) - sum(parts.values())
         print(f"| {contender.name} | {median:,.0f} ({low:,.0f}, {high:,.0f}) | {rest:.0f} | {parts['forward']:.0f} | "
               f"{parts['backward']:.0f} | {parts['optimizer']:.0f} | {median * flops_per_token / 1e9:.0f} | "
-              f"{contender.first_step:.1f} | {contender.peak_bytes() / 2**20:,.0f} |")  # fmt: skip
+              f"{contender.first_step:.1f} | {contender.peak_bytes / 2**20:,.0f} |")  # fmt: skip
 
 
 PARTS = ("forward", "backward", "optimizer")
