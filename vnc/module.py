@@ -45,7 +45,7 @@ class VNCModule(lightning.LightningModule):
     z_loss: Weight of the squared log-partition added to the loss; 0 is off.
     clip_norm: Largest norm of all gradients together; larger ones are scaled down to it. null is off.
     compute_dtype: auto, bfloat16 or float32: the dtype of matrix products. Weights stay fp32.
-    compile: auto compiles the blocks where it pays for itself over the planned steps.
+    compile: auto compiles the blocks on a GPU, where it pays for itself over the planned steps.
     init_from: Checkpoint whose weights and sizes to start from; null starts from random weights.
     stage: pretraining or midtraining: which recipe sets rates and schedule (see vnc/depth.py). When auto,
         midtraining where chat data meets init_from.

@@ -10,13 +10,15 @@ from vnc.depth import make_plan
 from vnc.gpt import GPT
 
 
-def test_long_runs_compile_and_short_ones_do_not(monkeypatch):
-    monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/g++")
-    cpu = torch.device("cpu")
-    assert not worth_compiling(make_plan(4, num_steps=1), cpu, 5e11)[0]
-    assert worth_compiling(make_plan(4, num_steps=100_000), cpu, 5e11)[0]
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert worth_compiling(make_plan(4, num_steps=100_000), cpu, 5e11) == (False, "no C++ compiler found")
+def test_long_runs_compile_on_a_gpu_and_short_ones_do_not():
+    cuda = torch.device("cuda")
+    assert not worth_compiling(make_plan(4, num_steps=1), cuda, 1e15)[0]
+    assert worth_compiling(make_plan(12, num_steps=100_000), cuda, 1e15)[0]
+
+
+@pytest.mark.parametrize("peak_flops", [1e9, 1e15])
+def test_on_a_cpu_the_choice_does_not_depend_on_how_busy_it_is(peak_flops):
+    assert not worth_compiling(make_plan(4, num_steps=100_000), torch.device("cpu"), peak_flops)[0]
 
 
 @pytest.mark.slow
