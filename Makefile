@@ -34,7 +34,7 @@ train: $(VENV)/.runtime ## train a small model on an invented world, teach it to
 	@$(VNC) fit --config configs/tiny.yaml --name $(NAME) --resume true
 	@$(VNC) fit --config configs/tiny_chat.yaml --name $(NAME)_chat --resume true \
 		--model.init_from runs/$(NAME)/checkpoints/last
-	@$(VNC) evaluate --suite core --checkpoint runs/$(NAME)/checkpoints/last
+	@$(VNC) evaluate --suite core --checkpoint runs/$(NAME)/checkpoints/last --json runs/$(NAME)/core.json
 	@echo
 	@echo "Talk to it:  make chat    or:  $(VNC) chat --checkpoint runs/$(NAME)_chat/checkpoints/last"
 
