@@ -30,6 +30,7 @@ import yaml
 
 import cli
 from one_line_errors import OneLineErrors
+from tests.launching import SET_BY_LAUNCHERS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")) if path.name != "LOG.md"))
@@ -144,6 +145,8 @@ def test_what_a_page_prints_is_compared() -> None:
 def test_long_blocks_run_when_shortened(page: str, tmp_path: Path) -> None:
     """In processes of their own; each line that Python prints is one of those below its block, if there are any."""
     folders = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(SET_BY_LAUNCHERS)}
+    environment = kept | {"PATH": folders}  # a run in this process has left its rank and port in os.environ
     for block in BLOCKS[page]:
         if SHORTENED not in block.note:
             continue
@@ -151,7 +154,7 @@ def test_long_blocks_run_when_shortened(page: str, tmp_path: Path) -> None:
         ended = subprocess.run(
             [*program, block.shortened()],
             cwd=tmp_path,
-            env={**os.environ, "PATH": folders},
+            env=environment,
             capture_output=True,
             text=True,
             timeout=300,
