@@ -1,12 +1,10 @@
-"""The guides and the README show what is so: their commands parse, their Python prints what stands below it, their YAML
-is taken, their links lead somewhere, and every file, name and option that they mention exists.
+"""The code of the guides and the README runs: commands parse, Python prints what stands below it, YAML is taken.
 
 The Python of a guide is run in order, with the same names, in an empty folder. What a block prints stands in a block of
 text right below it; a block without one prints nothing. A comment right above a block changes that:
 `<!-- not run: reason -->`, and `<!-- shortened in tests: `these words` as `those` -->` for what takes long.
 """
 
-import ast
 import contextlib
 import importlib
 import importlib.metadata
@@ -20,8 +18,6 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -29,54 +25,9 @@ import torch
 import yaml
 
 import cli
-from one_line_errors import OneLineErrors
+from tests.command_line import parse
+from tests.guides import BLOCKS, NOT_RUN, PAGES, PROSE, REPLACEMENT, ROOT, SHORTENED, TEXTS, Block, blocks
 from tests.launching import SET_BY_LAUNCHERS
-
-ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")) if path.name != "LOG.md"))
-TEXTS = {page: (ROOT / page).read_text() for page in PAGES}
-
-BLOCK = re.compile(r"(?:^<!-- (?P<note>[^\n]*) -->\n+)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.S | re.M)
-REPLACEMENT = re.compile(r"`([^`]+)` as `([^`]*)`")
-NOT_RUN, SHORTENED = "not run: ", "shortened in tests: "
-
-
-@dataclass(frozen=True)
-class Block:
-    """One block of code: its kind, the line it starts at, the comment above it, and the block of text right below."""
-
-    kind: str
-    text: str
-    line: int
-    note: str
-    printed: str
-
-    def shortened(self) -> str:
-        """The code with the words exchanged that the comment names; each of them must be there."""
-        text = self.text
-        for old, new in REPLACEMENT.findall(self.note):
-            assert old in text, f"line {self.line}: the comment replaces {old!r}, which is not in the block"
-            text = text.replace(old, new)
-        return text
-
-
-def blocks(text: str) -> list[Block]:
-    found = list(BLOCK.finditer(text))
-    below = {match.start(): match["text"] for match in found if match["kind"] == "text"}
-    return [
-        Block(
-            match["kind"],
-            match["text"],
-            line=text.count("\n", 0, match.start("text")) + 1,
-            note=match["note"] or "",
-            printed=below.get(match.end() + 2, "") if text.startswith("\n\n", match.end()) else "",
-        )
-        for match in found
-    ]
-
-
-BLOCKS = {page: blocks(text) for page, text in TEXTS.items()}
-PROSE = {page: BLOCK.sub("", text) for page, text in TEXTS.items()}
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -194,22 +145,6 @@ def commands(page: str) -> list[str]:
 COMMANDS = list(dict.fromkeys((page, command) for page in PAGES for command in commands(page)))
 
 
-def parse(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """As `vnc` would, without running anything."""
-    if arguments[0] in cli.LIGHTNING_VERBS:
-        monkeypatch.setattr(sys, "argv", ["vnc"])
-        with contextlib.redirect_stdout(io.StringIO()), pytest.raises(SystemExit) as ended:
-            cli.run([*arguments, "--print_config"])
-        assert ended.value.code == 0
-        return
-    name = next(name for length in (2, 1) if (name := " ".join(arguments[:length])) in cli.VERBS)
-    function = cli.load(cli.VERBS[name][0])
-    parser = OneLineErrors(prog=f"vnc {name}")
-    parser.add_function_arguments(function, as_positional=name in cli.POSITIONAL)
-    given = cli.spell_out_flags(function, arguments[len(name.split()) :])
-    parser.parse_args(cli.spell_out_pairs(function, given))
-
-
 def check_vnc(arguments: list[str], monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     saved = folder / "config.yaml"
     saved.write_text("name: earlier\n")
@@ -294,135 +229,3 @@ def test_yaml_and_json_are_taken(page: str, monkeypatch: pytest.MonkeyPatch, tmp
             config = tmp_path / "config.yaml"
             config.write_text(block.text)
             parse(["fit", "--config", str(config)], monkeypatch)
-
-
-# Links, files, names, options
-
-PACKAGES = "vnc|callbacks|datamodules|scaling|streamlit_app"
-FOLDERS = f"{PACKAGES}|benchmarks|tests|configs|docs"
-
-
-def anchors(text: str) -> set[str]:
-    """What `#...` of a link may name: each heading in small letters, hyphens for spaces, other signs left out."""
-    headings = re.findall(r"^#+ (.*)$", BLOCK.sub("", text), re.M)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_links_lead_somewhere(page: str) -> None:
-    dead = []
-    for link in re.findall(r"\]\(([^)\s]+)\)", PROSE[page]):
-        if re.match(r"\w+:", link):
-            continue
-        path, _, anchor = link.partition("#")
-        target = (ROOT / page).parent / path if path else ROOT / page
-        if not target.exists() or (anchor and anchor not in anchors(target.read_text())):
-            dead.append(link)
-    assert not dead
-
-
-@cache
-def defined_in(path: Path) -> frozenset[str]:
-    """Names of a file's functions, classes and variables; those inside a class follow its name and a dot."""
-
-    def names(body: list[ast.stmt], prefix: str) -> Iterator[str]:
-        for node in body:
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                yield prefix + node.name
-            if isinstance(node, ast.ClassDef):
-                yield from names(node.body, f"{prefix}{node.name}.")
-            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-            yield from (prefix + target.id for target in targets if isinstance(target, ast.Name))
-
-    return frozenset(names(ast.parse(path.read_text()).body, ""))
-
-
-@cache
-def names_of_files() -> frozenset[str]:
-    inside = (path.name for folder in FOLDERS.split("|") for path in (ROOT / folder).rglob("*.py"))
-    return frozenset([*inside, *(path.name for path in ROOT.glob("*.py"))])
-
-
-@cache
-def names_of_tests() -> frozenset[str]:
-    return frozenset(name for path in (ROOT / "tests").rglob("test_*.py") for name in defined_in(path))
-
-
-def resolves(dotted: str) -> bool:
-    """Whether `dotted` is a module of the repository, or something in one; a field counts."""
-    words = dotted.split(".")
-    for length in range(len(words), 0, -1):
-        module = ".".join(words[:length])
-        try:
-            if importlib.util.find_spec(module) is None:
-                continue
-        except ModuleNotFoundError:
-            continue
-        if length == len(words):
-            return True
-        thing: object = importlib.import_module(module)
-        for word in words[length:]:
-            if not hasattr(thing, word):
-                return word == words[-1] and word in getattr(thing, "__annotations__", {})
-            thing = getattr(thing, word)
-        return True
-    return False
-
-
-def missing(text: str) -> set[str]:
-    """The files, modules, tests, and parts of them that `text` names and that there are not."""
-    files = re.findall(rf"(?<![\w./~-])(?:{FOLDERS})/[\w./-]*\w", text)
-    lacking = {file for file in files if not (ROOT / file).exists()}
-    lacking |= set(re.findall(r"`(\w+\.py)\b", text)) - names_of_files()
-    lacking |= set(re.findall(r"(?<![\w/])test_\w+\b(?!\.py)", text)) - names_of_tests()
-    dotted = re.findall(rf"(?<![\w./:@-])(?:{PACKAGES})(?:\.[A-Za-z_]\w*)+(?![\w/*-])", text)
-    lacking |= {name for name in dotted if not resolves(name)}
-    said = re.findall(r"`([\w/]+\.py)::([\w.]+)`", text)
-    said += [(path, name) for name, path in re.findall(r"`(\w+)`\s+(?:in|of)\s+`([\w/]+\.py)`", text)]
-    found = [(path, name) for path, name in said if (ROOT / path).exists()]
-    return lacking | {f"{path}::{name}" for path, name in found if name not in defined_in(ROOT / path)}
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_every_file_and_name_exists(page: str) -> None:
-    assert not missing(TEXTS[page])
-
-
-def test_names_that_do_not_exist_are_noticed() -> None:
-    right = (
-        "`vnc/gpt.py`, vnc.gpt.GPT.forward, vnc.depth.TrainingPlan.depth, vnc.muon, `vnc/gpt.py::GPT.forward`, `cli.py`"
-        " `orthogonalize` in `vnc/muon.py`, `test_every_file_and_name_exists`, `tests/vnc/test_gpt.py`, `vnc/evals/`"
-    )
-    assert not missing(right)
-    wrong = {"vnc/tea.py", "tests/tea", "vnc.tea", "vnc.gpt.Tea", "vnc/gpt.py::GPT.tea", "tea.py", "test_tea_is_hot"}
-    assert missing(", ".join(f"`{name}`" for name in wrong)) == wrong
-    assert missing("`brew` in `vnc/muon.py`") == {"vnc/muon.py::brew"}
-    assert anchors("# One knob: depth\n```sh\n# no\n```\n") == {"one-knob-depth"}
-
-
-@cache
-def options_of_fit() -> frozenset[str]:
-    """`--model.depth` and so on, of all data modules together."""
-    found: set[str] = set()
-
-    def collect(tree: object, prefix: str) -> None:
-        if isinstance(tree, dict):
-            for key, value in tree.items():
-                option = prefix if key == "init_args" else f"{prefix}.{key}"
-                found.add(f"--{option[1:]}")
-                collect(value, option)
-
-    for data in ("TinyWorld", "FineWebEdu", "OpenWebText", "LocalText", "TaskMixture"):
-        printed, patch = io.StringIO(), pytest.MonkeyPatch()
-        with patch.context() as patched, contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
-            patched.setattr(sys, "argv", ["vnc"])
-            cli.run(["fit", "--data", data, "--print_config"])
-        collect(yaml.safe_load(printed.getvalue()), "")
-    return frozenset(found)
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_options_of_fit_exist(page: str) -> None:
-    """Those with a dot, wherever prose mentions one."""
-    assert "--model.depth" in options_of_fit() and "--data.tasks" in options_of_fit()
-    assert not set(re.findall(r"(?<![\w-])--\w+\.\w+(?:\.\w+)*", PROSE[page])) - options_of_fit()

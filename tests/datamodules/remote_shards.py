@@ -6,13 +6,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import pytest
 
 from datamodules.parquet import Shard, read_texts
 from tests.datamodules.http_server import FileServer, S3Server
-from vnc.errors import UserError
 
 
 def pattern(server: FileServer) -> str:
@@ -21,11 +17,6 @@ def pattern(server: FileServer) -> str:
 
 def s3_url(server: S3Server, user: str = "key:secret@") -> str:
     return f"s3://{user}data?scheme=http&endpoint_override={server.host}&region=us-east-1"
-
-
-def refused(match: str) -> Any:
-    """The error is a UserError of one line that matches."""
-    return pytest.raises(UserError, match=rf"\A[^\n]*{match}[^\n]*\Z")
 
 
 def texts_of(training: tuple[Shard, ...], validation: Shard, threads: int = 1) -> list[list[str]]:

@@ -10,11 +10,7 @@ from typing import Any
 import pytest
 
 from datamodules.manifest import Manifest, ShardEntry, check_content, check_files, read_manifest, write_manifest
-from vnc.errors import UserError
-
-
-def refused(match: str) -> Any:
-    return pytest.raises(UserError, match=rf"\A[^\n]*{match}[^\n]*\Z")
+from tests.datamodules.refused import refused
 
 
 @pytest.fixture

@@ -11,14 +11,9 @@ import pytest
 
 from datamodules.parquet import identity, open_shard, read_shards, read_texts
 from datamodules.recent import RECENT
-from vnc.errors import UserError
+from tests.datamodules.refused import refused
 
 WriteShard = Callable[..., Path]
-
-
-def refused(match: str) -> Any:
-    """The error is a UserError of one line that matches."""
-    return pytest.raises(UserError, match=rf"\A[^\n]*{match}[^\n]*\Z")
 
 
 def test_the_last_shard_by_name_is_validation(corpus: Path) -> None:

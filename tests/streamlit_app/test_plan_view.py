@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from streamlit_app.plan_view import Wish, command, estimate, over_depths
-from tests.test_guides import parse
+from tests.command_line import parse
 from vnc.depth import make_plan
 from vnc.errors import UserError
 from vnc.flops import estimate_memory

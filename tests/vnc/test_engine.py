@@ -1,6 +1,5 @@
 """Generation against the forward pass without a cache, and against a model that says what a script tells it."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -25,12 +24,7 @@ class Windowed(GPTConfig):
         return (5, 12, self.sequence_len)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,8 @@ from datamodules.parquet import identity, read_shards, read_texts
 from datamodules.recent import RECENT
 from datamodules.remote import expand_braces
 from tests.datamodules.http_server import FileServer, S3Server
-from tests.datamodules.remote_shards import manifest, pattern, refused, s3_url, served, texts_of
+from tests.datamodules.refused import refused
+from tests.datamodules.remote_shards import manifest, pattern, s3_url, served, texts_of
 from vnc.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*trying again:UserWarning")

@@ -11,7 +11,8 @@ import pytest
 from datamodules.parquet import identity, read_shards, read_texts
 from datamodules.recent import RECENT
 from tests.datamodules.http_server import FileServer
-from tests.datamodules.remote_shards import manifest, pattern, refused, served, texts_of
+from tests.datamodules.refused import refused
+from tests.datamodules.remote_shards import manifest, pattern, served, texts_of
 from vnc.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*trying again:UserWarning")

@@ -1,7 +1,6 @@
 """Small bundles written by hand, and a small model that knows some of them."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +80,8 @@ def write_bundle(folder: Path, shots: int = 2) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def on_one_thread(one_thread: None) -> None:
+    """Every test of this folder."""
 
 
 @pytest.fixture
