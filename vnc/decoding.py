@@ -25,9 +25,10 @@ import torch.nn.functional as F
 
 from vnc.cache import FEW, KVCache, LayerCache
 from vnc.config import SMEAR_CHANNELS, VALUE_GATE_CHANNELS
-from vnc.elementwise import inverse_rms, unit_rms
 from vnc.gpt import GPT, Block, Embedding, Norm
 from vnc.loss import cap_logits
+
+EPS = torch.tensor(torch.finfo(torch.float32).eps, device="cpu")
 
 # A pass of one token a row takes one thread if rows times bytes of weights are fewer than this. With a second one, the
 # single row of a small model was done no sooner, and beside other work each product took 60 us longer (docs/LOG.md).
@@ -233,5 +234,12 @@ def norm_of(norm: Norm) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 def rms_norm(x: torch.Tensor) -> torch.Tensor:
-    """`elementwise.rms_norm` without what is kept for a backward pass."""
-    return unit_rms(x)[0]
+    """RMSNorm over the last dimension, in the dtype of x; statistics in fp32."""
+    wide = x.float()
+    return (wide * inverse_rms(wide)).to(x.dtype)
+
+
+def inverse_rms(x: torch.Tensor) -> torch.Tensor:
+    """1 / sqrt(mean(x^2) + eps) over the last dimension of x, fp32: (..., 1). eps is that of torch's rms_norm."""
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return torch.addcmul(EPS, length, length, value=1 / x.size(-1)).rsqrt_()

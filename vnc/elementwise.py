@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 
 Rotary = tuple[torch.Tensor, torch.Tensor]  # cos and sin of the angles, (..., D/2), broadcastable to half of a head
-EPS = {dtype: torch.tensor(torch.finfo(dtype).eps, device="cpu") for dtype in (torch.float32, torch.float64)}
 
 
 def rms_norm(x: torch.Tensor) -> torch.Tensor:
@@ -67,23 +66,12 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
     return torch.cat((left * cos - right * sin, right * cos + left * sin), dim=-1)
 
 
-def unit_rms(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(RMSNorm of x in its dtype, `inverse_rms` of it), on the CPU, without a gradient."""
-    wide = _wide(x)
-    scale = inverse_rms(wide)
-    return (wide * scale if wide is x else wide.mul_(scale)).to(x.dtype), scale
-
-
-def inverse_rms(x: torch.Tensor) -> torch.Tensor:
-    """1 / sqrt(mean(x^2) + eps), (..., 1), of x in fp32 or fp64; eps is what torch's rms_norm takes by default."""
-    length: torch.Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return torch.addcmul(EPS[x.dtype], length, length, value=1 / x.size(-1)).rsqrt_()
-
-
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        y, scale = unit_rms(x)
+        wide = _wide(x)
+        scale = _inverse_rms(wide)
+        y = (wide * scale).to(x.dtype) if wide is x else wide.mul_(scale).to(x.dtype)
         ctx.save_for_backward(y, scale)
         return y
 
@@ -118,7 +106,7 @@ class _Heads(torch.autograd.Function):
         y = torch.empty((2, B, H, T, D), dtype=_wide_dtype(qk)).copy_(qk.permute(2, 0, 3, 1, 4))
         if cos is not None and sin is not None:
             y = _turn_(y, cos, sin)
-        scale = inverse_rms(y) if normalize else None
+        scale = _inverse_rms(y) if normalize else None
         if scale is not None:
             y = y.mul_(scale)
         y = y.to(qk.dtype)
@@ -147,6 +135,12 @@ def _wide_dtype(x: torch.Tensor) -> torch.dtype:
 def _wide(x: torch.Tensor) -> torch.Tensor:
     """x in fp32 at least: a copy, or x itself."""
     return x.to(_wide_dtype(x))
+
+
+def _inverse_rms(x: torch.Tensor) -> torch.Tensor:
+    """1 / sqrt(mean(x^2) + eps), (..., 1), with the eps that torch's rms_norm takes by default."""
+    lengths: torch.Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return lengths.square_().div_(x.size(-1)).add_(torch.finfo(x.dtype).eps).rsqrt_()
 
 
 def _rms_norm_backward(gradient: torch.Tensor, y: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
