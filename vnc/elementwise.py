@@ -3,15 +3,18 @@
 `plain_...` say what is computed, in the fewest words; autograd makes their backward, and torch.compile or a GPU's fused
 kernels make them fast. On a CPU every pass over a tensor of millions of numbers costs about a hundredth of a matrix
 product, and autograd's backward of these few lines makes twenty. So there the same is written as functions with their
-gradients by hand: statistics and intermediate results in fp32, one rounding at the end, memory reused (docs/LOG.md).
+gradients by hand: statistics and intermediate results in fp32, one rounding at the end, and tile by tile (vnc/tiles.py).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+
+from vnc.tiles import tiles
 
 Rotary = tuple[torch.Tensor, torch.Tensor]  # cos and sin of the angles, (..., D/2), broadcastable to half of a head
 
@@ -69,47 +72,64 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        wide = _wide(x)
-        scale = _inverse_rms(wide)
-        y = (wide * scale).to(x.dtype) if wide is x else wide.mul_(scale).to(x.dtype)
+        width, flat = x.size(-1), x.reshape(-1, x.size(-1))
+        y, scale = torch.empty_like(flat), torch.empty((len(flat), 1), dtype=_wide_dtype(x))
+        for tile in tiles(len(flat), 4 * width):
+            wide = _wide_copy(flat[tile])
+            scale[tile] = inverse = _inverse_rms(wide)
+            y[tile] = wide.mul_(inverse)
         ctx.save_for_backward(y, scale)
-        return y
+        return y.view(x.shape)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
         y, scale = ctx.saved_tensors
-        return _rms_norm_backward(_wide(gradients[0]), _wide(y), scale).to(y.dtype)
+        gradient, result = gradients[0].reshape(y.shape), torch.empty_like(y)
+        for tile in tiles(len(y), 4 * y.size(-1)):
+            result[tile] = _rms_norm_backward(_wide_copy(gradient[tile]), _wide_copy(y[tile]), scale[tile])
+        return result.view(gradients[0].shape)
 
 
 class _SquaredReLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        positive = F.relu(x)
-        ctx.save_for_backward(positive)
-        return positive.square()
+        flat = x.reshape(-1, x.size(-1))
+        y = torch.empty_like(flat)
+        for tile in tiles(len(flat), x.element_size() * x.size(-1)):
+            positive = F.relu(flat[tile])
+            torch.mul(positive, positive, out=y[tile])
+        ctx.save_for_backward(flat)
+        return y.view(x.shape)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
-        (positive,) = ctx.saved_tensors  # 0 wherever the gradient is 0
-        gradient: torch.Tensor = gradients[0] * positive
-        return gradient.mul_(2)
+        (x,) = ctx.saved_tensors
+        gradient, result = gradients[0].reshape(x.shape), torch.empty_like(x)
+        for tile in tiles(len(x), x.element_size() * x.size(-1)):
+            positive = F.relu(x[tile])  # 0 wherever the gradient is 0
+            torch.mul(gradient[tile], positive, out=result[tile]).mul_(2)
+        return result.view(gradients[0].shape)
 
 
 class _Heads(torch.autograd.Function):
-    """Works on (2, B, H, T, D): queries and keys, in the order in which attention reads them."""
+    """Works on tiles of (2, B, H, T, D): queries and keys, in the order in which attention reads them."""
 
     @staticmethod
     def forward(
         ctx: Any, qk: torch.Tensor, cos: torch.Tensor | None, sin: torch.Tensor | None, normalize: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
         B, T, _, H, D = qk.shape
-        y = torch.empty((2, B, H, T, D), dtype=_wide_dtype(qk)).copy_(qk.permute(2, 0, 3, 1, 4))
-        if cos is not None and sin is not None:
-            y = _turn_(y, cos, sin)
-        scale = _inverse_rms(y) if normalize else None
-        if scale is not None:
-            y = y.mul_(scale)
-        y = y.to(qk.dtype)
+        y = torch.empty((2, B, H, T, D), dtype=qk.dtype)
+        scale = torch.empty((2, B, H, T, 1), dtype=_wide_dtype(qk)) if normalize else None
+        turn = _turning(qk, cos, sin)
+        for rows, times in _rectangles(B, T, 4 * 2 * H * D):
+            wide = _wide_copy(qk[rows, times].permute(2, 0, 3, 1, 4))
+            if turn is not None:
+                wide = _turn_(wide, *(table[_of(rows, table), :, times] for table in turn))
+            if scale is not None:
+                scale[:, rows, :, times] = inverse = _inverse_rms(wide)
+                wide.mul_(inverse)
+            y[:, rows, :, times] = wide
         ctx.save_for_backward(y, cos, sin, scale)
         q, k = y.unbind(0)
         return q, k
@@ -117,24 +137,41 @@ class _Heads(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
         y, cos, sin, scale = ctx.saved_tensors
-        gradient = torch.empty(y.shape, dtype=_wide_dtype(y))
-        for mine, theirs in zip(gradient, gradients, strict=True):
-            mine.copy_(theirs)
-        if scale is not None:
-            gradient = _rms_norm_backward(gradient, _wide(y), scale)
-        if cos is not None:
-            gradient = _turn_(gradient, cos, -sin)
-        _, B, H, T, D = gradient.shape
-        return torch.empty((B, T, 2, H, D), dtype=y.dtype).copy_(gradient.permute(1, 3, 0, 2, 4)), None, None, None
+        _, B, H, T, D = y.shape
+        result = torch.empty((B, T, 2, H, D), dtype=y.dtype)
+        turn = _turning(y, cos, None if sin is None else -sin)
+        for rows, times in _rectangles(B, T, 4 * 2 * H * D):
+            part = y[:, rows, :, times]
+            wide = torch.empty(part.shape, dtype=_wide_dtype(y))
+            for mine, theirs in zip(wide, gradients, strict=True):
+                mine.copy_(theirs[rows, :, times])
+            if scale is not None:
+                wide = _rms_norm_backward(wide, _wide_copy(part), scale[:, rows, :, times])
+            if turn is not None:
+                wide = _turn_(wide, *(table[_of(rows, table), :, times] for table in turn))
+            result[rows, times].copy_(wide.permute(1, 3, 0, 2, 4))
+        return result, None, None, None
+
+
+def _rectangles(rows: int, times: int, bytes_each: int) -> Iterator[tuple[slice, slice]]:
+    """Tiles of (rows, times): whole rows where they fit."""
+    for some_rows in tiles(rows, times * bytes_each):
+        for some_times in tiles(times, (some_rows.stop - some_rows.start) * bytes_each):
+            yield some_rows, some_times
+
+
+def _of(rows: slice, table: torch.Tensor) -> slice:
+    """The rows of a table of angles, which may be one for all."""
+    return rows if len(table) > 1 else slice(None)
 
 
 def _wide_dtype(x: torch.Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
 
 
-def _wide(x: torch.Tensor) -> torch.Tensor:
-    """x in fp32 at least: a copy, or x itself."""
-    return x.to(_wide_dtype(x))
+def _wide_copy(x: torch.Tensor) -> torch.Tensor:
+    """x in fp32 at least, in contiguous memory of its own."""
+    return torch.empty(x.shape, dtype=_wide_dtype(x)).copy_(x)
 
 
 def _inverse_rms(x: torch.Tensor) -> torch.Tensor:
@@ -149,10 +186,20 @@ def _rms_norm_backward(gradient: torch.Tensor, y: torch.Tensor, scale: torch.Ten
     return torch.addcmul(gradient, y, along, value=-1).mul_(scale)
 
 
+def _turning(
+    x: torch.Tensor, cos: torch.Tensor | None, sin: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """(cos, cos) and (-sin, sin), (B or 1, 1, T, D) each, in fp32 at least: what `_turn_` multiplies by."""
+    if cos is None or sin is None:
+        return None
+    cos, sin = (table[..., 0, 0, :].unsqueeze(-3).to(_wide_dtype(x)) for table in (cos, sin))
+    cos, sin = (table if table.dim() == 4 else table[None] for table in (cos, sin))
+    return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
+
+
 def _turn_(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """`rotate` in place for x (2, B, H, T, D), as x * (cos, cos) + (right, left) * (-sin, sin): long runs of memory are
     multiplied at a time, not half heads."""
-    cos, sin = (table[..., 0, 0, :].unsqueeze(-3).to(x.dtype) for table in (cos, sin))  # (B or 1, 1, T, D/2)
     left, right = x.chunk(2, dim=-1)
     swapped = torch.cat((right, left), dim=-1)
-    return x.mul_(torch.cat((cos, cos), dim=-1)).addcmul_(swapped, torch.cat((-sin, sin), dim=-1))
+    return x.mul_(cos).addcmul_(swapped, sin)
