@@ -58,6 +58,9 @@ class ProcessJob:
         code = self.process.poll()
         return None if code is None else how_ended(code)
 
+    def waits(self) -> None:
+        return None
+
     def stop(self) -> None:
         self.process.terminate()
 

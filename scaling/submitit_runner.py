@@ -1,23 +1,24 @@
 """Runs as jobs of a cluster (SLURM), or of submitit's own local executor, through submitit (`vnc[slurm]`).
 
-A job is one task that runs `vnc fit` as a child, which itself starts a process for each GPU. When SLURM warns that it
-will take the machine away, or that the time is up, submitit asks the job for a checkpoint: the child saves, and the job
-goes back into the queue.
+A job is one task that runs `vnc fit` as a child (scaling/fit_task.py), which itself starts a process for each GPU. Jobs
+of SLURM outlive the sweep that has submitted them: a sweep finds those of an earlier one again by the file jobs.json.
 """
 
 from __future__ import annotations
 
-import os
+import contextlib
+import io
+import json
 import re
-import signal
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from scaling.processes import fit_arguments, how_ended, popen
+from scaling.fit_task import FitTask
+from scaling.json_files import write_json
+from scaling.processes import fit_arguments, how_ended
+from scaling.slurm_queue import JobState, Queue, QueueError, ask
 from scaling.sweep_plan import PlannedRun
 from vnc.errors import UserError
 
@@ -26,74 +27,89 @@ if TYPE_CHECKING:
 
 Cluster = Literal["slurm", "local"]
 FOLDER = "submitit"
+JOBS_NAME = "jobs.json"
 SAVING_SECONDS = 180  # between SLURM's warning and the end
-CHILD_ENVIRONMENT = {"SLURM_JOB_NAME": "bash"}
-"""The name by which Lightning tells a shell from a batch job: the child is to start its processes by itself."""
-
-
-@dataclass
-class FitTask:
-    """What a job does; pickled for it. Called, it returns the exit code of `vnc fit`."""
-
-    arguments: list[str]
-    folder: Path
-    child: subprocess.Popen[bytes] | None = field(default=None, repr=False)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"arguments": self.arguments, "folder": self.folder, "child": None}
-
-    def __call__(self) -> int:
-        self.child = popen(self.arguments, self.folder, CHILD_ENVIRONMENT)
-        try:
-            while not exited(self.child.pid):
-                time.sleep(0.1)
-        except BaseException:  # Ctrl-C, and what submitit raises in a signal handler
-            self.child.terminate()
-            raise
-        return self.child.wait()
-
-    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        """Called by submitit, in a signal handler, before the job is requeued."""
-        import submitit
-
-        if self.child is not None:
-            os.kill(self.child.pid, signal.SIGTERM)
-            while not exited(self.child.pid):
-                time.sleep(0.1)
-        return submitit.helpers.DelayedSubmission(self)
-
-
-def exited(pid: int) -> bool:
-    """Whether a child has ended, without reaping it: safe in a handler that has interrupted Popen's own waiting."""
-    try:
-        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-    except ChildProcessError:
-        return True
+MOST_TIME_LIMITS = 100
+"""Time limits that a run may use up, one after another. submitit's own 3 would end a long run unfinished."""
+ONE_TASK = ("tasks_per_node", "nodes", "slurm_ntasks_per_node", "slurm_nodes", "slurm_gpus_per_task")
+RESULT_SECONDS = 15.0
+"""The result of a job that has ended is waited for so long: file systems of clusters may show it late."""
 
 
 class SubmittedJob:
+    """A job, watched by its result and by its state."""
+
     def __init__(self, job: submitit.Job[int]) -> None:
         self.job = job
+        self.ended_at: float | None = None  # when that was seen, in seconds, monotonic
+
+    def state(self) -> JobState:
+        raise NotImplementedError
 
     def ended(self) -> str | None:
-        if not self.job.done():
+        if self.job.paths.result_pickle.exists():
+            error = self.job.exception()
+            return how_ended(self.job.result()) if error is None else self._told(last_words(str(error)))
+        state = self.state()
+        if not state.ended:
             return None
-        error = self.job.exception()
-        if error is None:
-            return how_ended(self.job.result())
-        return f"job {self.job.job_id}: {last_words(str(error))}"
+        self.ended_at = self.ended_at or time.monotonic()
+        if state.name != "CANCELLED" and time.monotonic() - self.ended_at < RESULT_SECONDS:
+            return None
+        if state.name == "COMPLETED":
+            return ""
+        words = last_words(self.job.stderr() or "")
+        return self._told(": ".join(part for part in (state.name, words) if part))
+
+    def waits(self) -> str | None:
+        state = self.state()
+        return state.reason if state.waits else None
 
     def stop(self) -> None:
-        self.job.cancel()
+        self.job.cancel(check=False)  # it may have ended just now
+
+    kill = stop
+
+    def _told(self, how: str) -> str:
+        return f"job {self.job.job_id}: {how}"
+
+
+class LocalJob(SubmittedJob):
+    """A job of submitit's local executor, which tells less: it is running, or it is not."""
+
+    def state(self) -> JobState:
+        if not self.job.done():
+            return JobState("RUNNING")
+        return JobState("FAILED" if self.job.stderr() else "COMPLETED")
+
+
+class SlurmJob(SubmittedJob):
+    def __init__(self, job: submitit.Job[int], queue: Queue) -> None:
+        super().__init__(job)
+        self.queue = queue
+        queue.watch(job.job_id)
+
+    def state(self) -> JobState:
+        return self.queue.state(self.job.job_id)
+
+    def ended(self) -> str | None:
+        how = super().ended()
+        if how is not None:
+            self.queue.forget(self.job.job_id)
+        return how
+
+    def stop(self) -> None:
+        super().stop()
+        self.queue.hurry()
 
     kill = stop
 
 
 def last_words(text: str) -> str:
-    """The last line that says something of submitit's long report on a job."""
+    """The last line that says something of submitit's long report on a job, or of what a job wrote."""
     lines = [line.strip() for line in text.splitlines() if re.search(r"\w", line)]
     told = [line for line in lines if not line.startswith(("You can check", "- "))]
-    return (told or lines or ["it failed"])[-1]
+    return (told or lines or [""])[-1]
 
 
 class Submitit:
@@ -123,13 +139,26 @@ class Submitit:
         except ImportError:
             raise UserError(f"--executor {cluster} needs submitit: pip install 'vnc[slurm]'") from None
         self.base_arguments, self.cluster, self.jobs = list(base_arguments), cluster, jobs
-        asked = {"name": out.name, "timeout_min": 60 * 24, "gpus_per_node": gpus, "tasks_per_node": 1}
+        self.folder, self.queue = out / FOLDER, Queue()
+        for key in ONE_TASK:
+            if key in parameters:
+                raise UserError(f"submitit: {key} cannot be set: a job is one task, and starts the processes for "
+                                "trainer.devices itself")  # fmt: skip
+        parameters = dict(parameters)
+        asked: dict[str, Any] = {"name": out.name, "timeout_min": 60 * 24, "tasks_per_node": 1}
+        if gpus:
+            asked["gpus_per_node"] = gpus
         if cluster == "slurm":
-            asked |= {"slurm_array_parallelism": jobs, "slurm_signal_delay_s": SAVING_SECONDS}
+            asked |= {
+                "slurm_array_parallelism": jobs,
+                "slurm_signal_delay_s": SAVING_SECONDS,
+                # Some clusters requeue the jobs alone that ask for it.
+                "slurm_additional_parameters": {"requeue": True} | parameters.pop("slurm_additional_parameters", {}),
+            }
         try:
-            self.executor = submitit.AutoExecutor(folder=out / FOLDER, cluster=cluster)
-            self.executor.update_parameters(**(asked | dict(parameters)))
-        except (RuntimeError, NameError, TypeError, ValueError) as error:
+            self.executor = submitit.AutoExecutor(self.folder, cluster, slurm_max_num_timeout=MOST_TIME_LIMITS)
+            self.executor.update_parameters(**(asked | parameters))
+        except (AssertionError, RuntimeError, NameError, TypeError, ValueError) as error:
             raise UserError(f"submitit: {' '.join(str(error).split())}") from None
 
     @property
@@ -137,9 +166,44 @@ class Submitit:
         return 1_000_000 if self.cluster == "slurm" else self.jobs
 
     def start(self, runs: Sequence[tuple[PlannedRun, Path]]) -> list[SubmittedJob]:
+        """Raises UserError for what SLURM refuses."""
         tasks = [FitTask(fit_arguments(self.base_arguments, run, folder), folder) for run, folder in runs]
         if self.cluster == "local":
-            return [SubmittedJob(self.executor.submit(task)) for task in tasks]
-        with self.executor.batch():
-            submitted = [self.executor.submit(task) for task in tasks]
-        return [SubmittedJob(job) for job in submitted]
+            return [LocalJob(self.executor.submit(task)) for task in tasks]
+        jobs = self._earlier([run.name for run, _ in runs])
+        fresh = [(run.name, task) for (run, _), task in zip(runs, tasks, strict=True) if run.name not in jobs]
+        if fresh:
+            jobs |= zip((name for name, _ in fresh), self._submit([task for _, task in fresh]), strict=True)
+            write_json(self.folder / JOBS_NAME, self._noted() | {name: job.job_id for name, job in jobs.items()})
+        return [SlurmJob(jobs[run.name], self.queue) for run, _ in runs]
+
+    def _submit(self, tasks: Sequence[FitTask]) -> list[submitit.Job[int]]:
+        """As one array."""
+        import submitit
+
+        said = io.StringIO()
+        try:
+            # The environment of a job in which the sweep itself may be running is not for others.
+            with contextlib.redirect_stderr(said), submitit.helpers.clean_env(), self.executor.batch():
+                return [self.executor.submit(task) for task in tasks]
+        except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
+            raise UserError(
+                f"{' '.join(str(error).split())} (what is asked for: `submitit` in the sweep's file)"
+            ) from None
+
+    def _earlier(self, names: Sequence[str]) -> dict[str, submitit.Job[int]]:
+        """The jobs of an earlier sweep in this folder that still wait or run, by the name of the run."""
+        import submitit
+
+        noted = {name: job for name, job in self._noted().items() if name in names}
+        try:
+            states = ask(noted.values())
+        except QueueError as error:
+            raise UserError(str(error)) from None
+        alive = {job for job, state in states.items() if not state.ended and state.name != "COMPLETING"}
+        return {name: submitit.SlurmJob(self.folder, job) for name, job in noted.items() if job in alive}
+
+    def _noted(self) -> dict[str, str]:
+        path = self.folder / JOBS_NAME
+        noted: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return noted

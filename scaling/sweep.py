@@ -67,7 +67,7 @@ def sweep(
     launcher = launcher_for(wanted, settings, folder, jobs, executor)
     with alone_in(folder):
         requests = StopRequests()
-        with requests.noted(), Display(entries, launcher.slots, wanted.price_per_hour, console) as display:
+        with requests.noted(), Display(entries, jobs, wanted.price_per_hour, console) as display:
             recorder = Recorder(folder / RECORD, wanted.name, entries)
 
             def show() -> None:

@@ -15,7 +15,7 @@ from scaling.sweep_plan import PlannedRun
 from scaling.sweep_progress import LOG_NAME, Progress, last_line, note_death, read_progress
 from scaling.sweep_settings import write_settings
 
-State = Literal["waiting", "running", "finished", "interrupted", "failed"]
+State = Literal["waiting", "queued", "running", "finished", "interrupted", "failed"]
 POLL_SECONDS = 0.5
 
 
@@ -25,6 +25,9 @@ class Job(Protocol):
     def ended(self) -> str | None:
         """None while it goes on or waits for a machine; then how it ended: "" when by itself and well, else in words,
         such as "exit code 2"."""
+
+    def waits(self) -> str | None:
+        """While it goes on: why it waits for a machine; None once it has one."""
 
     def stop(self) -> None:
         """Ask it to save and end."""
@@ -88,8 +91,8 @@ def run_all(entries: Sequence[Entry], launcher: Launcher, requests: StopRequests
     heeded = 0
     while True:
         for entry in entries:
-            if entry.job is not None and (how := entry.job.ended()) is not None:
-                conclude(entry, how, stopped=heeded > 0)
+            if entry.job is not None:
+                follow(entry, entry.job, stopped=heeded > 0)
         if len(requests.received) > heeded:
             for entry in entries:
                 if entry.job is not None:
@@ -112,7 +115,18 @@ def start_more(entries: Sequence[Entry], launcher: Launcher) -> None:
         write_settings(entry.folder, entry.settings)
     jobs = launcher.start([(entry.run, entry.folder) for entry in chosen])
     for entry, job in zip(chosen, jobs, strict=True):
-        entry.job, entry.state = job, "running"
+        entry.job = job
+        follow(entry, job)
+
+
+def follow(entry: Entry, job: Job, stopped: bool = False) -> None:
+    """See what has become of a run that was started. `stopped`: it was asked to end."""
+    how = job.ended()
+    if how is not None:
+        conclude(entry, how, stopped)
+        return
+    waits = job.waits()
+    entry.state, entry.reason = ("running", "") if waits is None else ("queued", waits)
 
 
 def conclude(entry: Entry, how: str, stopped: bool = False) -> None:
@@ -122,7 +136,8 @@ def conclude(entry: Entry, how: str, stopped: bool = False) -> None:
     if not how and progress.status == "finished":
         entry.state = "finished"
     elif stopped or (not how and progress.status == "interrupted"):
-        entry.state, entry.reason = "interrupted", (progress.reason if not how else None) or how
+        saved = progress.reason if progress.status == "interrupted" else None
+        entry.state, entry.reason = "interrupted", saved or how
     else:
         said = last_line(entry.log).removeprefix("error: ")
         entry.state, entry.reason = "failed", ": ".join(part for part in (how or "ended unfinished", said) if part)

@@ -17,12 +17,12 @@ from scaling.sweep_progress import Progress
 from scaling.sweep_runner import Entry, State
 
 COLOURS: dict[State, str] = {
-    "waiting": "dim", "running": "cyan", "finished": "green", "interrupted": "yellow", "failed": "red"
+    "waiting": "dim", "queued": "blue", "running": "cyan", "finished": "green", "interrupted": "yellow", "failed": "red"
 }  # fmt: skip
 LINE_SECONDS = 30.0
 PIPE_WIDTH = 120
 HEADER_LINES = 4  # of the table: headings, and the summary below, which may need two
-UNDECIDED: tuple[State, ...] = ("waiting", "running", "interrupted")
+UNDECIDED: tuple[State, ...] = ("waiting", "queued", "running", "interrupted")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def seconds_left(entry: Entry, progress: Progress) -> float | None:
 def visible(entries: Sequence[Entry], room: int) -> list[Entry]:
     """The entries that fit into `room` lines, in their order: what runs or went wrong before what waits, and that
     before what is finished."""
-    first: tuple[State, ...] = ("running", "failed", "interrupted", "waiting", "finished")
+    first: tuple[State, ...] = ("running", "failed", "interrupted", "queued", "waiting", "finished")
     ranked = sorted(entries, key=lambda entry: first.index(entry.state))[: max(1, room)]
     return [entry for entry in entries if entry in ranked]
 

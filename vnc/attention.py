@@ -14,10 +14,13 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+
+from vnc.tiles import tiles
 
 QUERY_BLOCK = 128
 
@@ -77,47 +80,51 @@ class BlockCausalAttention(torch.autograd.Function):
     """Blocks of `QUERY_BLOCK` queries against the keys from the window's start to the block's end.
 
     Keeps the probabilities for backward (half of time^2 for each head, less with a window) and sums the gradients of
-    keys and values, to which several blocks contribute, in fp32.
+    keys and values, to which several blocks contribute, in fp32. Some heads at a time, so that what passes from one
+    product to the next stays in a cache.
     """
 
     @staticmethod
     def forward(ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int, scale: float) -> torch.Tensor:
-        batch, heads, time, head_dim = q.shape
-        q, k, v = (x.reshape(batch * heads, time, head_dim) for x in (q, k, v))
+        shape, time = q.shape, q.size(2)
+        q, k, v = (x.reshape(-1, time, shape[-1]) for x in (q, k, v))
         out = torch.empty_like(q)
         probabilities = []
-        for start, stop, first in _blocks(time, window):
-            keys = k[:, first:stop].contiguous()  # transposing a slice takes twice as long in the product
-            scores = _scaled_bmm(q[:, start:stop], keys.mT, scale)
-            _mask_(scores, window)
-            p = torch.softmax(scores, dim=-1)
-            out[:, start:stop] = torch.bmm(p, v[:, first:stop])
-            probabilities.append(p)
+        for some in _heads(q):
+            for start, stop, first in _blocks(time, window):
+                keys = k[some, first:stop].contiguous()  # transposing a slice takes twice as long in the product
+                scores = _scaled_bmm(q[some, start:stop], keys.mT, scale)
+                _mask_(scores, window)
+                p = torch.softmax(scores, dim=-1)
+                out[some, start:stop] = torch.bmm(p, v[some, first:stop])
+                probabilities.append(p)
         ctx.save_for_backward(q, k, v, *probabilities)
-        ctx.shape, ctx.window, ctx.scale = (batch, heads, time, head_dim), window, scale
-        return out.view(batch, heads, time, head_dim)
+        ctx.shape, ctx.window, ctx.scale = shape, window, scale
+        return out.view(shape)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         q, k, v, *probabilities = ctx.saved_tensors
         gradient = gradients[0].reshape(q.shape)
-        grad_q = torch.empty_like(q)
+        grad_q, grad_k, grad_v = (torch.empty_like(x) for x in (q, k, v))
         at_least_fp32 = torch.promote_types(q.dtype, torch.float32)
-        grad_k, grad_v = (torch.zeros_like(x, dtype=at_least_fp32) for x in (k, v))
-        for p, (start, stop, first) in zip(probabilities, _blocks(q.size(1), ctx.window), strict=True):
-            grad_out = gradient[:, start:stop]
-            grad_v[:, first:stop] += torch.bmm(p.mT, grad_out)
-            grad_p = torch.bmm(grad_out, v[:, first:stop].contiguous().mT)
-            grad_scores = torch._softmax_backward_data(grad_p, p, -1, p.dtype)
-            grad_q[:, start:stop] = _scaled_bmm(grad_scores, k[:, first:stop], ctx.scale)
-            grad_k[:, first:stop] += _scaled_bmm(grad_scores.mT, q[:, start:stop], ctx.scale)
-        return (
-            grad_q.view(ctx.shape),
-            grad_k.to(k.dtype).view(ctx.shape),
-            grad_v.to(v.dtype).view(ctx.shape),
-            None,
-            None,
-        )
+        p = iter(probabilities)
+        for some in _heads(q):
+            sum_k, sum_v = (torch.zeros_like(x[some], dtype=at_least_fp32) for x in (k, v))
+            for start, stop, first in _blocks(q.size(1), ctx.window):
+                block, grad_out = next(p), gradient[some, start:stop]
+                sum_v[:, first:stop] += torch.bmm(block.mT, grad_out)
+                grad_p = torch.bmm(grad_out, v[some, first:stop].contiguous().mT)
+                grad_scores = torch._softmax_backward_data(grad_p, block, -1, block.dtype)
+                grad_q[some, start:stop] = _scaled_bmm(grad_scores, k[some, first:stop], ctx.scale)
+                sum_k[:, first:stop] += _scaled_bmm(grad_scores.mT, q[some, start:stop], ctx.scale)
+            grad_k[some], grad_v[some] = sum_k, sum_v
+        return grad_q.view(ctx.shape), grad_k.view(ctx.shape), grad_v.view(ctx.shape), None, None
+
+
+def _heads(x: torch.Tensor) -> Iterator[slice]:
+    """Tiles of the heads in (heads of all rows, time, head_dim): as many as have scores of one block in a cache."""
+    return tiles(x.size(0), QUERY_BLOCK * x.size(1) * x.element_size())
 
 
 def _scaled_bmm(a: torch.Tensor, b: torch.Tensor, scale: float) -> torch.Tensor:

@@ -3,7 +3,7 @@
 `plain_...` say what is computed, in the fewest words; autograd makes their backward, and torch.compile or a GPU's fused
 kernels make them fast. On a CPU every pass over a tensor of millions of numbers costs about a hundredth of a matrix
 product, and autograd's backward of these few lines makes twenty. So there the same is written as functions with their
-gradients by hand: statistics and intermediate results in fp32, one rounding at the end, and tile by tile (vnc/tiles.py).
+gradients by hand: statistics and intermediate results in fp32, one rounding at the end, tile by tile (vnc/tiles.py).
 """
 
 from __future__ import annotations
@@ -93,22 +93,15 @@ class _RMSNorm(torch.autograd.Function):
 class _SquaredReLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        flat = x.reshape(-1, x.size(-1))
-        y = torch.empty_like(flat)
-        for tile in tiles(len(flat), x.element_size() * x.size(-1)):
-            positive = F.relu(flat[tile])
-            torch.mul(positive, positive, out=y[tile])
-        ctx.save_for_backward(flat)
-        return y.view(x.shape)
+        positive = F.relu(x)
+        ctx.save_for_backward(positive)
+        return positive.square()
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
-        (x,) = ctx.saved_tensors
-        gradient, result = gradients[0].reshape(x.shape), torch.empty_like(x)
-        for tile in tiles(len(x), x.element_size() * x.size(-1)):
-            positive = F.relu(x[tile])  # 0 wherever the gradient is 0
-            torch.mul(gradient[tile], positive, out=result[tile]).mul_(2)
-        return result.view(gradients[0].shape)
+        (positive,) = ctx.saved_tensors  # 0 wherever the gradient is 0
+        gradient: torch.Tensor = gradients[0] * positive
+        return gradient.mul_(2)
 
 
 class _Heads(torch.autograd.Function):

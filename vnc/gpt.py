@@ -128,7 +128,7 @@ class Attention(nn.Module):
         H, D = self.config.n_head, self.config.head_dim
         bias = None if self.qkv_bias is None else self.qkv_bias.to(x.dtype)
         qkv = F.linear(x, self.qkv.flatten(0, 1).to(x.dtype), bias).view(B, T, 3, H, D)
-        qk, v = qkv.split((2, 1), dim=2)  # two slices would each make a gradient for all three
+        qk, v = torch.split(qkv, [2, 1], dim=2)  # two slices would each make a gradient for all three
         v = v[:, :, 0]
         if self.value_gate is not None and value_embedding is not None:
             gate = 3 * torch.sigmoid(self.value_gate(x[..., :VALUE_GATE_CHANNELS]))  # (B, T, H), in (0, 3)
