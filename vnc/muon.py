@@ -17,6 +17,7 @@ All matrices are stacked: (k, rows, cols).
 from __future__ import annotations
 
 import torch
+from torch.optim.adamw import adamw
 
 # Five steps, safety factor 2e-2, cushion 2, as published with arXiv 2505.16932.
 POLAR_EXPRESS = (
@@ -53,15 +54,35 @@ def orthogonalize(
 ) -> torch.Tensor:
     """Push all singular values towards 1 by odd quintic polynomials a x + b x^3 + c x^5, one step for each triple.
 
-    The products run in the dtype of `matrices`; the small Gram matrix of the shorter side is the one that is squared.
+    X becomes (a I + b G + c G G) X with the Gram matrix G = X X^T of the shorter side. For wide matrices the last two
+    steps work on G alone, which is small, and X is multiplied once, by the product of their factors: a factor R turns G
+    into R G R. The products run in the dtype of `matrices`. In bf16 that would lose the small singular values, which
+    are squares in G, if it began earlier: after three steps of Polar Express they are large (docs/LOG.md).
     """
     x = matrices.mT if matrices.size(-2) > matrices.size(-1) else matrices
     x = x / (norm(x, (-2, -1)) * safety + 1e-6).to(x.dtype)
-    for a, b, c in coefficients:
+    on_gram = 2 if 2 * x.size(-1) > 3 * x.size(-2) else 0  # below, more is multiplied than saved
+    plain = max(0, len(coefficients) - on_gram)
+    for triple in coefficients[:plain]:
+        a, b, c = triple
+        x = torch.baddbmm(x, _factor(torch.bmm(x, x.mT), 0.0, b, c), x, beta=a)  # a apart, where bf16 does not round it
+    if rest := coefficients[plain:]:
         gram = torch.bmm(x, x.mT)
-        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)  # b G + c G G
-        x = torch.baddbmm(x, polynomial, x, beta=a)  # a X + (b G + c G G) X
+        product = factor = _factor(gram, *rest[0])
+        for triple in rest[1:]:
+            gram = torch.bmm(torch.bmm(factor, gram), factor)
+            factor = _factor(gram, *triple)
+            product = torch.bmm(factor, product)
+        x = torch.bmm(product, x)
     return x.mT if matrices.size(-2) > matrices.size(-1) else x
+
+
+def _factor(gram: torch.Tensor, a: float, b: float, c: float) -> torch.Tensor:
+    """a I + b G + c G G."""
+    factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+    if a:
+        factor.diagonal(dim1=-2, dim2=-1).add_(a)
+    return factor
 
 
 def renormalize(matrices: torch.Tensor) -> torch.Tensor:
@@ -93,7 +114,7 @@ def apply_update(weights: torch.Tensor, update: torch.Tensor, lr: float, weight_
     """weights -= lr * (update + decay * weights where update and weights have the same sign), in place."""
     if weight_decay:
         agreeing = (update * weights).ge_(0)
-        update = torch.add(update, agreeing.mul_(weights), alpha=weight_decay)
+        update = torch.addcmul(update, agreeing, weights, value=weight_decay)
     weights.sub_(update, alpha=lr)
 
 
@@ -118,8 +139,10 @@ def muon_update(
     """
     rows, cols = weights.shape[-2:]
     update = nesterov(gradient, momentum, momentum_coefficient).to(compute_dtype)
-    update = orthogonalize(equilibrate_rows(update).view(-1, rows, cols)).to(weights.dtype)
-    update = reduce_variance(renormalize(update).view(weights.shape), second_moment, beta2)
+    update = renormalize(orthogonalize(equilibrate_rows(update).view(-1, rows, cols)))
+    # A tall matrix comes out as the transpose of a wide one: laid out like the weights, what follows is twice as fast.
+    update = torch.empty(weights.shape, dtype=weights.dtype, device=weights.device).copy_(update.view(weights.shape))
+    update = reduce_variance(update, second_moment, beta2)
     apply_update(weights, update, lr * max(1.0, rows / cols) ** 0.5, weight_decay)
 
 
@@ -136,10 +159,10 @@ def adamw_update(
     eps: float,
     weight_decay: float,
 ) -> None:
-    """One AdamW step (arXiv 1711.05101) in place on weights and both moments. `step` counts from 1."""
+    """One AdamW step (arXiv 1711.05101) in place on weights and both moments, by torch's kernel that makes it in one
+    pass. `step` counts from 1."""
     beta1, beta2 = betas
-    weights.mul_(1 - lr * weight_decay)
-    exp_avg.lerp_(gradient, 1 - beta1)
-    exp_avg_sq.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-    denominator = (exp_avg_sq / (1 - beta2**step)).sqrt_().add_(eps)
-    weights.addcdiv_(exp_avg, denominator, value=-lr / (1 - beta1**step))
+    adamw(
+        [weights], [gradient], [exp_avg], [exp_avg_sq], [], [torch.tensor(step - 1.0, device=weights.device)],
+        fused=True, amsgrad=False, maximize=False, lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay,
+    )  # fmt: skip
