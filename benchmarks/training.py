@@ -87,24 +87,30 @@ class Turns(Callback):
         self.began = time.perf_counter()
 
 
-def nanochat(checkout: str, options: argparse.Namespace) -> None:
-    """The other side: makes the same steps with nanochat's model and optimizer on the rows that `Turns` left."""
+def nanochat_parts(checkout: str, plan: TrainingPlan, window_pattern: str, seed: int) -> tuple[Any, Any]:
+    """nanochat's model, of the plan's shape, and its optimizer, with the rates that its rules give for the plan."""
     sys.path.insert(0, checkout)
     from nanochat.gpt import GPT, GPTConfig  # type: ignore[import-not-found]
 
-    connection, watch, plan = Client(os.environ[SOCKET]), Stopwatch(), the_plan(options)
     size = plan.config
     config = GPTConfig(size.sequence_len, size.vocab_size, size.n_layer, size.n_head, size.n_head, size.n_embd,
-                       options.window_pattern)  # fmt: skip
-    torch.manual_seed(options.seed)
+                       window_pattern)  # fmt: skip
+    torch.manual_seed(seed)
     with torch.device("meta"):
-        original = GPT(config)
-    original.to_empty(device="cpu")
-    original.init_weights()
-    model = torch.compile(original, dynamic=False)
+        model = GPT(config)
+    model.to_empty(device="cpu")
+    model.init_weights()
     scale = (plan.total_batch_tokens / 2**19) ** 0.5
     decay = plan.groups["matrices"].weight_decay
-    optimizer = original.setup_optimizer(0.008 * scale, 0.3 * scale, 0.02 * scale, decay, 0.5 * scale)
+    return model, model.setup_optimizer(0.008 * scale, 0.3 * scale, 0.02 * scale, decay, 0.5 * scale)
+
+
+def nanochat(checkout: str, options: argparse.Namespace) -> None:
+    """The other side: makes the same steps with nanochat's model and optimizer on the rows that `Turns` left."""
+    connection, watch, plan = Client(os.environ[SOCKET]), Stopwatch(), the_plan(options)
+    original, optimizer = nanochat_parts(checkout, plan, options.window_pattern, options.seed)
+    model = torch.compile(original, dynamic=False)
+    decay = plan.groups["matrices"].weight_decay
     watch.watch(optimizer, "step", "optimizer")
     for step in range(options.steps):
         connection.recv()
