@@ -152,7 +152,7 @@ class Engine:
             prefilled = True
             fed = [[] if row.ended else row.pending[:width] for row in rows]
             due = [index for index, row in enumerate(rows) if not row.ended and len(row.pending) <= width]
-            logits = self._logits(fed, due, cache)
+            logits = self._logits(fed, due, cache, sampling)
             for row in live:
                 del row.pending[:width]
             tokens = sample(logits, sampling, [generators[rows[index].number] for index in due]).tolist()
@@ -189,7 +189,7 @@ class Engine:
         seats: list[_Row | None] = [None] * cache.rows
 
         def say(fed: list[list[int]], due: list[tuple[int, _Row]], cache: KVCache) -> Iterator[Event]:
-            logits = self._logits(fed, [seat for seat, _ in due], cache)
+            logits = self._logits(fed, [seat for seat, _ in due], cache, sampling)
             tokens = sample(logits, sampling, [generators[row.number] for _, row in due]).tolist()
             for (_, row), token in zip(due, tokens, strict=True):
                 yield from self._say(row, token, stops)
@@ -241,7 +241,7 @@ class Engine:
         return _Row(number, prompt, min(max_tokens, room), at_limit, StreamDecoder(self.tokenizer))
 
     @torch.inference_mode()
-    def _logits(self, fed: list[list[int]], due: list[int], cache: KVCache) -> torch.Tensor:
+    def _logits(self, fed: list[list[int]], due: list[int], cache: KVCache, sampling: Sampling) -> torch.Tensor:
         """Feeds each row its tokens, perhaps none; returns (due, vocabulary) fp32 logits, after the last token of each
         row that is due."""
         width = max(map(len, fed))
@@ -250,7 +250,7 @@ class Engine:
         ids = torch.tensor([tokens + [0] * (width - len(tokens)) for tokens in fed], device=self.device)
         last = [max(0, count - 1) for count in counts]
         if self._decoder is not None:
-            return self._decoder.logits(ids, cache, last, due)
+            return self._decoder.logits(ids, cache, last, due, capped=sampling.temperature > 0)
         hidden = self.gpt(ids, cache)
         return self.gpt.logits(hidden[due, [last[index] for index in due]])
 
