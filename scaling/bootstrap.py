@@ -5,8 +5,14 @@ Two kinds, each chosen because its 95% intervals cover (benchmarks/scaling_recov
 - Parametric fits resample the runs (Efron's bootstrap, as Besiroglu et al., arXiv 2404.10102). Runs of one size and
   length that differ by seed are drawn together: if the surface misses one of them it misses all.
 - IsoFLOP curves have a handful of runs each, and without its smallest or largest size a curve means something else. So
-  sizes stay, and residuals, pooled over budgets, are drawn onto the fitted curves, enlarged by what the fit took from
-  them (1 - leverage) and by the doubt about their variance (chi-squared with the spare degrees of freedom).
+  sizes stay, and new losses are drawn about the spline (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993,
+  section 6.5): Gaussian, as large as the spline leaves room for, with the doubt about that (chi-squared).
+
+Losses are not symmetric in ln N, so a parabola's minimum is off, by the more the wider its grid, and parabolas refitted
+tell nothing of that. The spline's minimum is off by less. So half of the parabola's draws are minima of the spline: a
+95% interval of the mixture reaches from one minimum to the other and beyond. Where the two lie far apart, 2.5% of all
+draws are 5% of one half, and it ends 1.645 standard errors beyond each; where they agree, 1.96. These are the critical
+values of Imbens and Manski (Econometrica 72, 2004) for a number that lies somewhere between two estimates.
 """
 
 from __future__ import annotations
@@ -17,15 +23,17 @@ import numpy as np
 
 from scaling.isoflop import Group, Minima, minima
 from scaling.parametric import minimise_huber
-from scaling.results import Array
-from scaling.smoothers import Smoother
+from scaling.results import Array, Method
+from scaling.smoothers import Splines, quadratic
 from scaling.variable_projection import refine
 
 DRAWS = 1_000
 SEED = 1337
-CHUNK = 100
-"""Draws computed at once."""
+CHUNK = 24_000
+"""Losses (draws x runs) computed at once: few enough for the processor's caches, enough for long loops in numpy."""
 UNKNOWNS = 5
+PARABOLAS = 0.5
+"""Share of the draws of the parabola's minima that are minima of parabolas."""
 
 Progress = Callable[[float], None]
 """Told the share of the work done so far."""
@@ -65,42 +73,35 @@ def projection_draws(
 def _in_chunks(refit: Callable[[Array], Array], weights: Array, progress: Progress) -> Array:
     draws = np.full((len(weights), UNKNOWNS), np.nan)
     usable = np.flatnonzero(~np.isnan(weights).any(axis=1))
-    for start in range(0, len(usable), CHUNK):
-        rows = usable[start : start + CHUNK]
+    size = max(1, CHUNK // weights.shape[1])
+    for start in range(0, len(usable), size):
+        rows = usable[start : start + size]
         draws[rows] = refit(weights[rows])
         progress((start + len(rows)) / len(usable))
     return draws
 
 
-def minima_draws(
-    groups: Sequence[Group], candidates: Sequence[tuple[float, list[Smoother]]], draws: int
-) -> list[Minima]:
+def minima_draws(groups: Sequence[Group], candidates: Sequence[Splines], draws: int, method: Method) -> list[Minima]:
     """Of each budget, the minimum of every draw (draws,); all budgets of a draw belong together.
 
-    A draw picks one of the candidate ways to smooth by its probability. All NaN where the runs leave no degree of
-    freedom to tell noise by.
+    A draw takes one of the candidates for the truth, by its probability, and finds the minimum of new losses about it
+    by the same splines, or, for half of the draws of "quadratic", by the parabola. All NaN where the runs leave no
+    degree of freedom to tell noise by.
     """
     generator = np.random.default_rng(SEED)
-    picked = generator.choice(len(candidates), size=draws, p=[probability for probability, _ in candidates])
+    picked = generator.choice(len(candidates), size=draws, p=[one.probability for one in candidates])
+    straight = generator.random(draws) < PARABOLAS if method == "quadratic" else np.zeros(draws, dtype=bool)
+    parabolas = [quadratic(group.log_n) for group in groups]
     found = [Minima(*(np.full(draws, np.nan) for _ in range(3))) for _ in groups]
-    for number, (_, smoothers) in enumerate(candidates):
+    for number, truth in enumerate(candidates):
         rows = np.flatnonzero(picked == number)
-        spare = sum(smoother.spare for smoother in smoothers)
-        if len(rows) == 0 or spare < 1:
+        if len(rows) == 0 or truth.degrees == 0:
             continue
-        residuals = _pooled_residuals(groups, smoothers)
-        doubt = np.sqrt(spare / generator.chisquare(spare, (len(rows), 1)))
-        for group, smoother, kept in zip(groups, smoothers, found, strict=True):
-            noise = doubt * generator.choice(residuals, (len(rows), len(group.losses)))
-            drawn = minima(group, smoother.log_n, (smoother.hat @ group.losses + noise) @ smoother.dense.T)
+        doubt = np.sqrt(truth.degrees / generator.chisquare(truth.degrees, (len(rows), 1)))
+        for group, parabola, spline, kept in zip(groups, parabolas, truth.smoothers, found, strict=True):
+            noise = truth.noise * doubt * generator.normal(size=(len(rows), len(group.losses)))
+            losses = spline.hat @ group.losses + noise
+            curves = np.where(straight[rows, None], losses @ parabola.dense.T, losses @ spline.dense.T)
+            drawn = minima(group, spline.log_n, curves)
             kept.log_n[rows], kept.log_d[rows], kept.losses[rows] = drawn.log_n, drawn.log_d, drawn.losses
     return found
-
-
-def _pooled_residuals(groups: Sequence[Group], smoothers: Sequence[Smoother]) -> Array:
-    pooled = []
-    for group, smoother in zip(groups, smoothers, strict=True):
-        kept = 1 - np.diag(smoother.hat)
-        told = kept > 1e-6  # a run that its curve goes through whatever its loss says nothing of noise
-        pooled.append((group.losses - smoother.hat @ group.losses)[told] / np.sqrt(kept[told]))
-    return np.concatenate(pooled)

@@ -15,7 +15,7 @@ from scaling.bootstrap import (
     projection_draws,
     resampled_weights,
 )
-from scaling.isoflop import LEAST_SIZES, Group, Minima, group_by_budget, minima, smoothers, why_no_minimum
+from scaling.isoflop import LEAST_SIZES, Group, Minima, curves, group_by_budget, minima, splines_of, why_no_minimum
 from scaling.parametric import fit_huber
 from scaling.power_law import power_law
 from scaling.results import (
@@ -59,7 +59,10 @@ def fit(study: Study, draws: int = DRAWS, progress: Progress = ignore) -> Fit:
     progress(0.1)
     parametric, projection = surface("huber", 0.1), surface("variable_projection", 0.55)
     progress(1.0)
-    notes = (*study.notes, *_symmetry_notes(quadratic, spline), *_boundary_notes(parametric, projection))
+    notes = (
+        *study.notes, *_sizes_notes(groups), *_symmetry_notes(quadratic, spline),
+        *_boundary_notes(parametric, projection),
+    )  # fmt: skip
     return Fit(study, ratio, quadratic, spline, parametric, projection, notes)
 
 
@@ -92,8 +95,8 @@ def isoflop_fit(groups: Sequence[Group], method: Method, draws: int) -> IsoFlopF
     if not wide:
         most = max((len(group.sizes) for group in groups), default=0)
         return Missing(f"isoFLOP curves need at least {LEAST_SIZES} sizes at one budget (the most at one is {most})")
-    candidates = smoothers(wide, method)
-    drawn = minima_draws(wide, candidates, draws)
+    candidates = splines_of(wide)
+    drawn, fitted = minima_draws(wide, candidates, draws, method), curves(wide, candidates, method)
     budgets, found, found_draws = [], [], []
     for group in groups:
         if len(group.sizes) < LEAST_SIZES:
@@ -101,10 +104,9 @@ def isoflop_fit(groups: Sequence[Group], method: Method, draws: int) -> IsoFlopF
             budgets.append(_budget(group, None, None, f"{sizes} size{'s' * (sizes > 1)}, {LEAST_SIZES} are needed"))
             continue
         place = next(i for i, one in enumerate(wide) if one is group)
-        curve = sum(probability * (each[place].dense @ group.losses) for probability, each in candidates)
-        log_n = candidates[0][1][place].log_n
-        lowest = minima(group, log_n, np.atleast_2d(curve))
-        line = Curve(np.exp(log_n), np.asarray(curve))
+        log_n, losses = fitted[place]
+        lowest = minima(group, log_n, losses[None])
+        line = Curve(np.exp(log_n), losses)
         if np.isnan(lowest.log_n[0]):
             budgets.append(_budget(group, line, None, why_no_minimum(group, line.losses)))
             continue
@@ -167,6 +169,15 @@ def _surface_fit(
     return ParametricFit(method, E, A, B, alpha, beta, objective, ratio, draws)
 
 
+def _sizes_notes(groups: Sequence[Group]) -> list[str]:
+    """Curves that nothing but a parabola can be drawn through."""
+    most = max((len(group.sizes) for group in groups), default=0)
+    if most != LEAST_SIZES:
+        return []
+    only = f"{most} sizes a budget determine a parabola and nothing beyond it"
+    return [f"{only}: the intervals of isoFLOP optima know of noise, not of losses that are not symmetric in ln N"]
+
+
 def _symmetry_notes(quadratic: IsoFlopFit | Missing, spline: IsoFlopFit | Missing) -> list[str]:
     """Budgets whose parabola the losses contradict: its minimum is outside the spline's interval."""
     if isinstance(quadratic, Missing) or isinstance(spline, Missing):
@@ -178,8 +189,10 @@ def _symmetry_notes(quadratic: IsoFlopFit | Missing, spline: IsoFlopFit | Missin
         interval = free.optimum.parameters.interval
         if interval and not interval.low <= parabola.optimum.parameters.value <= interval.high:
             bent.append(f"{free.flops:.3g}")
+    if not bent:
+        return []
     where = f"losses are not symmetric in ln N at {', '.join(bent)} FLOPs"
-    return [f"{where}: the parabola's optima there are off, trust the spline's"] if bent else []
+    return [f"{where}: the parabola's optima there are off, trust the spline's, to which its intervals reach"]
 
 
 def _boundary_notes(*fits: ParametricFit | Missing) -> list[str]:

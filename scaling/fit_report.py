@@ -22,6 +22,10 @@ TITLES = {
     "huber": "parametric, Huber",
     "variable_projection": "parametric, variable projection",
 }
+WIDENED = (
+    "Losses are not symmetric in ln N, so the parabola's intervals are widened: half of its bootstrap draws are minima "
+    "of the spline."
+)
 
 
 def fit_command(
@@ -83,6 +87,7 @@ def as_text(fitted: Fit) -> str:
         f"{len(study.points)} runs, loss in {study.loss_unit}, parameters: {study.convention}, "
         f"C = {fitted.flops_per_parameter_token:.3g} N D",
         "Brackets are 95% intervals from the bootstrap.",
+        *([WIDENED] if isinstance(fitted.quadratic, IsoFlopFit) and fitted.quadratic.optima else []),
     ]
     for one in (fitted.quadratic, fitted.spline):
         lines += ["", *(_isoflop_lines(one) if isinstance(one, IsoFlopFit) else [f"isoFLOP: {one.what}"])]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling.results import Array, Method
-from scaling.smoothers import Smoother, quadratic, splines
+from scaling.smoothers import Splines, quadratic, splines
 from scaling.study import Point
 
 SAME_BUDGET = 1.2
@@ -75,12 +75,23 @@ def _group(points: list[Point]) -> Group:
     return Group(float(np.exp(log_c.mean())), log_n, log_c - log_n - log_d, log_d, values[:, 3])
 
 
-def smoothers(groups: Sequence[Group], method: Method) -> list[tuple[float, list[Smoother]]]:
-    """(probability, a smoother for each group) of one or several ways to draw the curves; every group has at least
-    LEAST_SIZES sizes. method: quadratic or spline."""
-    if method == "quadratic":
-        return [(1.0, [quadratic(group.log_n) for group in groups])]
+def splines_of(groups: Sequence[Group]) -> list[Splines]:
+    """Of groups with at least LEAST_SIZES sizes each."""
     return splines([(group.log_n, group.losses) for group in groups])
+
+
+def curves(groups: Sequence[Group], candidates: Sequence[Splines], method: Method) -> list[tuple[Array, Array]]:
+    """The curve of each group by the parabola ("quadratic") or by the candidates' mean ("spline"): ln N and losses,
+    (KNOTS,) each."""
+    if method == "quadratic":
+        parabolas = [quadratic(group.log_n) for group in groups]
+        return [(one.log_n, one.dense @ group.losses) for one, group in zip(parabolas, groups, strict=True)]
+    weights = np.array([one.probability for one in candidates])
+    drawn = []
+    for place, group in enumerate(groups):
+        each = np.stack([one.smoothers[place].dense @ group.losses for one in candidates])
+        drawn.append((candidates[0].smoothers[place].log_n, weights @ each))
+    return drawn
 
 
 @dataclass(frozen=True)

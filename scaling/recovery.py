@@ -12,10 +12,13 @@ from scaling.fit import fit
 from scaling.results import Array, Estimate, Fit, Method, Optimum, PowerLaw, surface
 from scaling.study import Point, Study
 
-Grid = Literal["centred", "off-centre", "wide"]
+Grid = Literal["centred", "off-centre", "wide", "shared"]
 GRIDS: tuple[Grid, ...] = get_args(Grid)
-# Smallest and largest size, as multiples of the true optimum of each budget.
-SPANS: dict[Grid, tuple[float, float]] = {"centred": (1 / 4, 4), "off-centre": (1 / 1.8, 8), "wide": (1 / 20, 20)}
+# Smallest and largest size, as multiples of the true optimum of each budget; of "shared", which has the same sizes at
+# every budget as sweeps do, of the least and of the largest budget.
+SPANS: dict[Grid, tuple[float, float]] = {
+    "centred": (1 / 4, 4), "off-centre": (1 / 1.8, 8), "wide": (1 / 20, 20), "shared": (1 / 3, 3),
+}  # fmt: skip
 NOISES = (0.001, 0.004)
 """Standard deviation of ln loss between runs that differ by seed."""
 
@@ -70,7 +73,9 @@ def synthetic_study(law: Law, design: Design, grid: Grid, noise: float, generato
     """Every size of every budget, `design.seeds` times."""
     points = []
     for budget in design.budgets:
-        sizes = law.best_parameters(budget) * np.geomspace(*SPANS[grid], design.sizes)
+        least, most = (design.budgets[0], design.budgets[-1]) if grid == "shared" else (budget, budget)
+        below, above = SPANS[grid]
+        sizes = np.geomspace(law.best_parameters(least) * below, law.best_parameters(most) * above, design.sizes)
         losses = law.loss(sizes, budget / 6 / sizes)
         for seed in range(design.seeds):
             for size, loss in zip(sizes, losses * np.exp(generator.normal(0, noise, design.sizes)), strict=True):
@@ -142,28 +147,51 @@ def _compare(estimate: Estimate, truth: float, what: str) -> tuple[float, float 
     return error, (high - low) / scale, low <= truth <= high
 
 
+Question = tuple[str, Method, Grid]
+"""What is asked, of which method, on which grid."""
+
+
+def by_question(outcomes: Sequence[Outcome]) -> dict[Question, list[Outcome]]:
+    """In the table's order."""
+    found: dict[Question, list[Outcome]] = {}
+    for one in sorted(outcomes, key=lambda one: (one.what, one.method, GRIDS.index(one.grid))):
+        found.setdefault((one.what, one.method, one.grid), []).append(one)
+    return found
+
+
 def table(outcomes: Sequence[Outcome]) -> str:
     """Markdown: bias, spread and coverage by question, method and grid."""
     lines = [
         "| what | method | grid | bias | spread | interval's median width | covered | of |",
         "|---|---|---|---:|---:|---:|---:|---:|",
     ]
-    keys = sorted({(one.what, one.method, GRIDS.index(one.grid)) for one in outcomes})
-    for what, method, grid in keys:
-        rows = [o for o in outcomes if (o.what, o.method, o.grid) == (what, method, GRIDS[grid])]
+    for (what, method, grid), rows in by_question(outcomes).items():
         errors = np.array([row.error for row in rows])
         told = [row for row in rows if row.covered is not None]
         widths = [row.width for row in told if row.width is not None]
-        covered = f"{np.mean([bool(row.covered) for row in told]):.1%} | {len(told)}" if told else " | 0"
+        covered = f"{share_covered(told):.1%} | {len(told)}" if told else " | 0"
         width = f"{np.median(widths):.4f}" if widths else ""
-        lines.append(f"| {what} | {method} | {GRIDS[grid]} | {errors.mean():+.4f} | {errors.std():.4f} | {width} | "
-                     f"{covered} |")  # fmt: skip
+        lines.append(
+            f"| {what} | {method} | {grid} | {errors.mean():+.4f} | {errors.std():.4f} | {width} | {covered} |"
+        )
     return "\n".join(lines)
+
+
+def outside(outcomes: Sequence[Outcome], least: float = 0.90, most: float = 0.99) -> list[str]:
+    """The questions whose intervals hold the truth too rarely, or so often that they are too wide."""
+    shares = {question: share_covered(rows) for question, rows in by_question(outcomes).items()}
+    return [f"{what}, {method}, {grid}: {share:.1%}" for (what, method, grid), share in shares.items()
+            if not least <= share <= most]  # fmt: skip
+
+
+def share_covered(outcomes: Sequence[Outcome]) -> float:
+    """Of the intervals, how many hold the truth; NaN where there is none."""
+    told = [one.covered for one in outcomes if one.covered is not None]
+    return sum(told) / len(told) if told else float("nan")
 
 
 def coverage(outcomes: Sequence[Outcome], what: str, method: Method, grid: Grid | None = None) -> float:
     """Share of intervals that hold the truth."""
-    return float(np.mean([
-        bool(one.covered) for one in outcomes
-        if one.covered is not None and (one.what, one.method) == (what, method) and grid in (None, one.grid)
-    ]))  # fmt: skip
+    return share_covered([
+        one for one in outcomes if (one.what, one.method) == (what, method) and grid in (None, one.grid)
+    ])  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scaling.fit_report import TITLES
+from scaling.fit_report import TITLES, WIDENED
 from scaling.plots.optima import exponent, said
 from scaling.plots.style import convention_name, quantity, runs, scientific
 from scaling.predict import Nearest, Prediction
@@ -130,6 +130,8 @@ def optima_tables(fit: Fit) -> list[str]:
         ]
         title = f"{TITLES[one.method].replace('isoFLOP', 'IsoFLOP')}, {len(rows)} of {len(one.budgets)} budgets:"
         blocks += [title, table(head, rows)] if rows else [f"{title} none has a minimum between its sizes."]
+        if rows and one.method == "quadratic":
+            blocks.append(WIDENED)
     return blocks or [missing_list(fit)]
 
 

@@ -15,9 +15,10 @@ from scaling.results import Array
 KNOTS = 401
 """Places between the smallest and the largest size at which a curve is known."""
 SMOOTHEST, ROUGHEST = 0.3, 1e8
-"""Largest variance of a deviation from the parabola, over the noise's: from one that hardly shows to one that leaves
-next to nothing for noise."""
+"""Largest variance of a deviation from the parabola, over the noise's: from one that hardly shows to more than any."""
 LEAST_PROBABILITY = 1e-3
+LEAST_SPARE = 1.0
+"""Curves that leave fewer degrees of freedom for noise all but go through every run, as if seeds did not matter."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,19 @@ class Smoother:
         return float(len(self.hat) - np.trace(self.hat))
 
 
+@dataclass(frozen=True)
+class Splines:
+    """One way to draw the curves of all budgets, and what it makes of the noise."""
+
+    probability: float
+    smoothers: tuple[Smoother, ...]
+    """One for each budget."""
+    noise: float
+    """Standard deviation of a loss about its curve."""
+    degrees: int
+    """Of freedom that `noise` was told from: runs less three a budget."""
+
+
 def quadratic(log_n: Array) -> Smoother:
     """Least-squares parabola through runs of sizes exp(log_n (runs,)); at least three of them distinct."""
     places = np.linspace(log_n.min(), log_n.max(), KNOTS)
@@ -45,9 +59,9 @@ def quadratic(log_n: Array) -> Smoother:
     return Smoother(places, _powers(runs) @ inverse, _powers(dense) @ inverse)
 
 
-def splines(groups: Sequence[tuple[Array, Array]]) -> list[tuple[float, list[Smoother]]]:
+def splines(groups: Sequence[tuple[Array, Array]]) -> list[Splines]:
     """Smoothing splines for several budgets, each (log_n (runs,), losses (runs,)), at least three distinct sizes each:
-    (probability, a smoother for each budget) for every roughness that the losses leave open.
+    one for every roughness that the losses leave open.
 
     The roughness that is penalised is the integral of the squared *third* derivative (Wahba, "Spline Models for
     Observational Data", 1990, section 1.3, m = 3). So much smoothing gives the parabola, and data that show asymmetry
@@ -55,9 +69,14 @@ def splines(groups: Sequence[tuple[Array, Array]]) -> list[tuple[float, list[Smo
     every point. All budgets share one roughness; its probabilities are its restricted likelihood, since the most
     likely one is often the plain parabola, whose minimum is then trusted too much (benchmarks/scaling_recovery.py).
     """
+    sizes, components = _deviations(groups)
+    told = _roughness(sizes, components)
+    if not told:  # three sizes each, or next to it: nothing but the parabola can be told
+        noise = float(np.sqrt((components**2).mean())) if len(components) else float("nan")
+        return [Splines(1.0, tuple(quadratic(log_n) for log_n, _ in groups), noise, len(components))]
     return [
-        (probability, [_spline(log_n, roughness) for log_n, _ in groups])
-        for roughness, probability in _roughness(groups)
+        Splines(probability, tuple(_spline(log_n, roughness) for log_n, _ in groups), noise, len(components))
+        for roughness, probability, noise in told
     ]
 
 
@@ -79,10 +98,9 @@ def _kernel(one: Array, other: Array) -> Array:
     return covariance
 
 
-def _roughness(groups: Sequence[tuple[Array, Array]]) -> list[tuple[float, float]]:
-    """(roughness, probability) of those worth considering. Roughness is the variance of the process in units of the
-    noise's, and its likelihood that of the losses with each budget's parabola projected out (Patterson and Thompson,
-    Biometrika 58, 1971); before the data, every order of magnitude is as likely as another."""
+def _deviations(groups: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
+    """What each budget's parabola leaves, in independent components, all budgets in a row: the variance of each under
+    the process, and its size in the losses. (degrees,) each; the parabola takes three runs of every budget."""
     sizes, components = [], []
     for log_n, losses in groups:
         runs = _scaled(log_n, np.array([log_n.min(), log_n.max()]))
@@ -90,17 +108,29 @@ def _roughness(groups: Sequence[tuple[Array, Array]]) -> list[tuple[float, float
         variances, vectors = np.linalg.eigh(complement.T @ _kernel(runs, runs) @ complement)
         sizes.append(np.maximum(variances, 0))
         components.append(vectors.T @ complement.T @ losses)
-    size, component = np.concatenate(sizes), np.concatenate(components)
+    return np.concatenate(sizes), np.concatenate(components)
+
+
+def _roughness(size: Array, component: Array) -> list[tuple[float, float, float]]:
+    """(roughness, probability, noise) of those worth considering, from what `_deviations` gives.
+
+    Roughness is the variance of the process in units of the noise's. Its likelihood, and the noise, are those of the
+    losses with each budget's parabola projected out (Patterson and Thompson, Biometrika 58, 1971); before the data,
+    every order of magnitude is as likely as another. None where no process leaves a trace and something for noise."""
     if len(size) == 0 or size.max() < 1e-15:
-        return [(0.0, 1.0)]  # three sizes each: nothing but the parabola can be told
+        return []
     candidates = np.geomspace(SMOOTHEST, ROUGHEST, 49) / size.max()
     variance = 1 + candidates[:, None] * size
+    few = (1 / variance).sum(axis=1) < LEAST_SPARE
+    if few.all():
+        return []
+    candidates, variance = candidates[~few], variance[~few]
     noise = (component**2 / variance).mean(axis=1) + 1e-300
     likelihood = -(len(size) * np.log(noise) + np.log(variance).sum(axis=1)) / 2
     probability = np.exp(likelihood - likelihood.max())
-    probability /= probability.sum()
-    kept = probability > LEAST_PROBABILITY
-    return list(zip(candidates[kept].tolist(), (probability[kept] / probability[kept].sum()).tolist(), strict=True))
+    kept = probability > LEAST_PROBABILITY * probability.sum()
+    probability = probability[kept] / probability[kept].sum()
+    return list(zip(candidates[kept].tolist(), probability.tolist(), np.sqrt(noise[kept]).tolist(), strict=True))
 
 
 def _spline(log_n: Array, roughness: float) -> Smoother:

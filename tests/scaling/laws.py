@@ -8,6 +8,8 @@ from scaling.recovery import Design, Law, synthetic_study
 from scaling.study import Study
 
 LAW = Law(E=1.7, A=400.0, B=600.0, alpha=0.34, beta=0.29)
+SKEWED = Law(E=1.7, A=120.0, B=8000.0, alpha=0.28, beta=0.44)
+"""One whose losses are far from symmetric in ln N."""
 DESIGN = Design((1e18, 3e18, 1e19), sizes=9, seeds=1)
 
 

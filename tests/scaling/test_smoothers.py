@@ -46,10 +46,43 @@ def test_asymmetric_losses_bend_the_spline() -> None:
     scaled = (LOG_N - LOG_N[0]) / 4
     losses = 3 + (scaled - 0.4) ** 2 + 1.5 * (scaled - 0.4) ** 3 + np.random.default_rng(0).normal(0, 1e-4, 8)
     candidates = splines([(LOG_N, losses)])
-    assert sum(probability for probability, _ in candidates) == pytest.approx(1)
-    curve = sum(probability * (each[0].dense @ losses) for probability, each in candidates)
-    lowest = candidates[0][1][0].log_n[np.argmin(curve)]
+    assert sum(one.probability for one in candidates) == pytest.approx(1)
+    curve = sum(one.probability * (one.smoothers[0].dense @ losses) for one in candidates)
+    lowest = candidates[0].smoothers[0].log_n[np.argmin(curve)]
     parabola = quadratic(LOG_N)
     missed = parabola.log_n[np.argmin(parabola.dense @ losses)]
     truth = LOG_N[0] + 4 * 0.4
     assert abs(lowest - truth) < 0.02 < 0.1 < abs(missed - truth)
+
+
+def test_no_candidate_goes_through_every_run_even_where_losses_have_no_noise() -> None:
+    scaled = (LOG_N - LOG_N[0]) / 4
+    losses = 3 + (scaled - 0.4) ** 2 + 1.5 * (scaled - 0.4) ** 3
+    candidates = splines([(LOG_N, losses)])
+    assert 1 <= min(one.smoothers[0].spare for one in candidates) < 1.5  # the roughest allowed; rougher is likelier yet
+    likely = max(candidates, key=lambda one: one.probability).smoothers[0]
+    assert likely.hat @ losses == pytest.approx(losses, abs=2e-3)  # the parabola misses them by 0.06
+    assert likely.log_n[np.argmin(likely.dense @ losses)] == pytest.approx(LOG_N[0] + 1.6, abs=0.01)
+
+
+def test_noise_is_told_from_the_runs_that_the_parabolas_leave() -> None:
+    """Oracle: the noise that was put in, on losses of a parabola and on losses that bend."""
+    noise, scaled = 0.003, (np.repeat(LOG_N, 40) - LOG_N[0]) / 4
+    for bend in (0.0, 1.5):
+        losses = 3 + (scaled - 0.4) ** 2 + bend * (scaled - 0.4) ** 3
+        losses += np.random.default_rng(2).normal(0, noise, len(losses))
+        for one in splines([(np.repeat(LOG_N, 40), losses), (np.repeat(LOG_N, 40), losses[::-1])]):
+            assert one.degrees == 2 * (320 - 3)
+            assert one.noise == pytest.approx(noise, rel=0.1)
+
+
+@pytest.mark.parametrize(("sizes", "seeds", "degrees"), [(3, 1, 0), (3, 2, 3), (4, 1, 1)])
+def test_too_few_runs_leave_the_parabola_alone(sizes: int, seeds: int, degrees: int) -> None:
+    log_n = np.repeat(LOG_N[:sizes], seeds)
+    losses = np.random.default_rng(4).normal(3, 0.1, len(log_n))
+    (only,) = splines([(log_n, losses)])
+    parabola = quadratic(log_n)
+    assert only.smoothers[0].dense @ losses == pytest.approx(parabola.dense @ losses)
+    assert (only.probability, only.degrees) == (1.0, degrees)
+    if degrees:
+        assert only.noise**2 * degrees == pytest.approx(((losses - parabola.hat @ losses) ** 2).sum())
