@@ -31,7 +31,7 @@ class QueueError(RuntimeError):
 @dataclass(frozen=True)
 class JobState:
     name: str
-    """As squeue writes it, such as PENDING; GONE once the controller has forgotten the job."""
+    """As squeue writes it, such as PENDING; that of GONE once the controller knows nothing of the job."""
     reason: str = ""
     """Why a job waits, such as Priority."""
 
@@ -45,7 +45,7 @@ class JobState:
         return not self.ended and self.name not in ON_A_MACHINE
 
 
-GONE = JobState("GONE")
+GONE = JobState("no longer in the queue, and no result")
 SUBMITTED = JobState("PENDING", "submitted")
 
 

@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 import re
+import stat
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from scaling.json_files import write_json
 from scaling.processes import fit_arguments, how_ended
 from scaling.slurm_queue import JobState, Queue, QueueError, ask
 from scaling.sweep_plan import PlannedRun
+from scaling.sweep_progress import read_progress
 from vnc.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,15 +34,19 @@ SAVING_SECONDS = 180  # between SLURM's warning and the end
 MOST_TIME_LIMITS = 100
 """Time limits that a run may use up, one after another. submitit's own 3 would end a long run unfinished."""
 ONE_TASK = ("tasks_per_node", "nodes", "slurm_ntasks_per_node", "slurm_nodes", "slurm_gpus_per_task")
+NO_SUBSTANCE = ("You can check", "- ", "srun: ", "slurmstepd", "submitit ")
+"""Beginnings of lines in which submitit and SLURM tell how they end a job, whatever the cause."""
+TOLD_TO_END = ("CANCELLED", "PREEMPTED")
+"""States of jobs that have had to end early: no result is expected of them, but their run may have been saved."""
 RESULT_SECONDS = 15.0
 """The result of a job that has ended is waited for so long: file systems of clusters may show it late."""
 
 
 class SubmittedJob:
-    """A job, watched by its result and by its state."""
+    """A job that trains the run in `folder`, watched by its result and by its state."""
 
-    def __init__(self, job: submitit.Job[int]) -> None:
-        self.job = job
+    def __init__(self, job: submitit.Job[int], folder: Path) -> None:
+        self.job, self.folder = job, folder
         self.ended_at: float | None = None  # when that was seen, in seconds, monotonic
 
     def state(self) -> JobState:
@@ -52,11 +58,15 @@ class SubmittedJob:
             return how_ended(self.job.result()) if error is None else self._told(last_words(str(error)))
         state = self.state()
         if not state.ended:
+            self.ended_at = None
             return None
+        look_again(self.job.paths.folder)
+        look_again(self.folder)
         self.ended_at = self.ended_at or time.monotonic()
-        if state.name != "CANCELLED" and time.monotonic() - self.ended_at < RESULT_SECONDS:
+        if state.name not in TOLD_TO_END and time.monotonic() - self.ended_at < RESULT_SECONDS:
             return None
-        if state.name == "COMPLETED":
+        saved = state.name in TOLD_TO_END and read_progress(self.folder).status == "interrupted"
+        if saved or state.name == "COMPLETED":
             return ""
         words = last_words(self.job.stderr() or "")
         return self._told(": ".join(part for part in (state.name, words) if part))
@@ -84,8 +94,8 @@ class LocalJob(SubmittedJob):
 
 
 class SlurmJob(SubmittedJob):
-    def __init__(self, job: submitit.Job[int], queue: Queue) -> None:
-        super().__init__(job)
+    def __init__(self, job: submitit.Job[int], folder: Path, queue: Queue) -> None:
+        super().__init__(job, folder)
         self.queue = queue
         queue.watch(job.job_id)
 
@@ -105,11 +115,16 @@ class SlurmJob(SubmittedJob):
     kill = stop
 
 
+def look_again(folder: Path) -> None:
+    """Have a network file system forget what it remembers of a folder, so that files of other machines are seen."""
+    with contextlib.suppress(OSError):  # there may be no such folder
+        folder.chmod(stat.S_IMODE(folder.stat().st_mode))
+
+
 def last_words(text: str) -> str:
-    """The last line that says something of submitit's long report on a job, or of what a job wrote."""
+    """The last line of substance of submitit's long report on a job, or of what a job wrote; empty if there is none."""
     lines = [line.strip() for line in text.splitlines() if re.search(r"\w", line)]
-    told = [line for line in lines if not line.startswith(("You can check", "- "))]
-    return (told or lines or [""])[-1]
+    return next((line for line in reversed(lines) if not line.startswith(NO_SUBSTANCE)), "")
 
 
 class Submitit:
@@ -159,7 +174,7 @@ class Submitit:
             self.executor = submitit.AutoExecutor(self.folder, cluster, slurm_max_num_timeout=MOST_TIME_LIMITS)
             self.executor.update_parameters(**(asked | parameters))
         except (AssertionError, RuntimeError, NameError, TypeError, ValueError) as error:
-            raise UserError(f"submitit: {' '.join(str(error).split())}") from None
+            raise UserError(f"submitit: {str(error).splitlines()[0]}") from None
 
     @property
     def slots(self) -> int:
@@ -169,13 +184,13 @@ class Submitit:
         """Raises UserError for what SLURM refuses."""
         tasks = [FitTask(fit_arguments(self.base_arguments, run, folder), folder) for run, folder in runs]
         if self.cluster == "local":
-            return [LocalJob(self.executor.submit(task)) for task in tasks]
+            return [LocalJob(self.executor.submit(task), task.folder) for task in tasks]
         jobs = self._earlier([run.name for run, _ in runs])
         fresh = [(run.name, task) for (run, _), task in zip(runs, tasks, strict=True) if run.name not in jobs]
         if fresh:
             jobs |= zip((name for name, _ in fresh), self._submit([task for _, task in fresh]), strict=True)
             write_json(self.folder / JOBS_NAME, self._noted() | {name: job.job_id for name, job in jobs.items()})
-        return [SlurmJob(jobs[run.name], self.queue) for run, _ in runs]
+        return [SlurmJob(jobs[run.name], folder, self.queue) for run, folder in runs]
 
     def _submit(self, tasks: Sequence[FitTask]) -> list[submitit.Job[int]]:
         """As one array."""
@@ -187,8 +202,9 @@ class Submitit:
             with contextlib.redirect_stderr(said), submitit.helpers.clean_env(), self.executor.batch():
                 return [self.executor.submit(task) for task in tasks]
         except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
+            why = "; ".join(line.removeprefix("sbatch: error: ") for line in str(error).splitlines())
             raise UserError(
-                f"{' '.join(str(error).split())} (what is asked for: `submitit` in the sweep's file)"
+                f"SLURM refuses the jobs: {why} (submitit, in the sweep's file, is what they ask for)"
             ) from None
 
     def _earlier(self, names: Sequence[str]) -> dict[str, submitit.Job[int]]:

@@ -94,7 +94,8 @@ def run_all(entries: Sequence[Entry], launcher: Launcher, requests: StopRequests
             if entry.job is not None:
                 follow(entry, entry.job, stopped=heeded > 0)
         if len(requests.received) > heeded:
-            for entry in entries:
+            # Those that run come last: their places are not for those that wait.
+            for entry in sorted(entries, key=lambda entry: entry.state == "running"):
                 if entry.job is not None:
                     entry.job.stop() if heeded == 0 else entry.job.kill()
             heeded = len(requests.received)

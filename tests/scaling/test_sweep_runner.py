@@ -168,6 +168,49 @@ def test_runs_do_not_outlive_a_sweep_that_is_killed(tmp_path, monkeypatch):
     assert len(starts(entry.folder)) == 1
 
 
+class QueuedJob:
+    """Of a cluster: it waits, or it runs, until it is stopped."""
+
+    def __init__(self, run, waits, stopped):
+        self.run, self.reason, self.stopped = run, waits, stopped
+
+    def ended(self):
+        return "CANCELLED" if self.run.name in self.stopped else None
+
+    def waits(self):
+        return self.reason
+
+    def stop(self):
+        self.stopped.append(self.run.name)
+
+    kill = stop
+
+
+def test_jobs_that_wait_are_stopped_before_those_whose_place_they_would_take(tmp_path):
+    entries, stopped, shown = entries_in(tmp_path), [], []
+
+    class Cluster:
+        slots = 10
+
+        def start(self, runs):
+            return [QueuedJob(run, why, stopped) for (run, _), why in zip(runs, (None, "Resources", ""), strict=True)]
+
+    requests = StopRequests()
+
+    def show():
+        shown.append([(entry.state, entry.reason) for entry in entries])
+        requests.received.append(signal.SIGINT)
+
+    saved = {"status": "interrupted", "reason": "saved at step 7", "train": [], "val": []}
+    entries[0].folder.mkdir(parents=True)
+    (entries[0].folder / "run.json").write_text(json.dumps(saved))
+    run_all(entries, Cluster(), requests, show)
+    assert shown[0] == [("running", ""), ("queued", "Resources"), ("queued", "")]
+    first, second, third = (entry.run.name for entry in entries)
+    assert stopped[:3] == [second, third, first]
+    assert shown[-1] == [("interrupted", "saved at step 7"), *[("interrupted", "CANCELLED")] * 2]
+
+
 def test_a_record_is_put_right_only_if_it_says_that_the_run_goes_on(tmp_path):
     note_death(tmp_path, "gone")
     assert not (tmp_path / "run.json").exists()

@@ -65,6 +65,16 @@ def test_sums_and_what_is_left(entries):
     assert "3.50 device-hours" in said and said.endswith("left")
 
 
+def test_a_run_that_waits_for_a_machine_says_why(entries):
+    before = totals(entries, slots=1).seconds_left
+    entries[1].state, entries[1].reason = "queued", "Priority"  # it has made way, halfway
+    cells = drawn(table(entries, None))[2].split()
+    assert cells[1] == "queued" and cells[-1] == "Priority" and "0:50" not in cells
+    found = totals(entries, slots=1)
+    assert found.seconds_left == before and summary(found, None).startswith("1 waiting · 1 queued · 1 finished")
+    assert [entry.state for entry in visible(entries, 2)] == ["queued", "failed"]
+
+
 def test_nothing_is_said_about_the_time_before_a_run_has_told_its_speed(entries):
     assert totals(entries[3:], 1).seconds_left is None and "left" not in summary(totals(entries[3:], 1), None)
     assert seconds_left(entries[3], entries[3].progress) is None
