@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.warm_start import SET_BY_LAUNCHERS
+
+AT_START = dict(os.environ)
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -17,6 +20,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data not found at {folder} (set VNC_SHARED_DATA to use another place)")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def no_leftovers_of_launchers() -> Iterator[None]:
+    """A run inside the test process leaves its rank and port in the environment; the next test does without them."""
+    yield
+    for name in [name for name in os.environ if name.startswith(SET_BY_LAUNCHERS) and name not in AT_START]:
+        del os.environ[name]
 
 
 @pytest.fixture

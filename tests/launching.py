@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,8 +14,9 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from tests.warm_start import ROOT, SET_BY_LAUNCHERS, WarmProcess
+
 LIMIT = 90.0  # seconds for any run here, on a busy machine
-SET_BY_LAUNCHERS = ("MASTER_", "SLURM_", "TORCHELASTIC_", "VNC_", "RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK")
 
 
 class Process:
@@ -24,16 +24,9 @@ class Process:
 
     def __init__(self, folder: Path, *arguments: object, **environment: object) -> None:
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(SET_BY_LAUNCHERS)}
-        quiet = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
-        self.popen = subprocess.Popen(
-            [sys.executable, *map(str, arguments)],
-            cwd=folder,
-            env=inherited | quiet | {key: str(value) for key, value in environment.items()},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        quiet = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        given = {key: str(value) for key, value in environment.items()}
+        self.popen = WarmProcess(list(map(str, arguments)), folder, inherited | quiet | given)
         self.out = self.err = ""
 
     def end(self) -> int:
@@ -60,6 +53,12 @@ def started(*processes: Process) -> Iterator[tuple[Process, ...]]:
 
 def fit(folder: Path, *arguments: object, **environment: object) -> Process:
     return Process(folder, "-m", "cli", "fit", "--trainer.accelerator", "cpu", *arguments, **environment)
+
+
+def ranks(count: int, folder: Path, *arguments: object, **environment: object) -> list[Process]:
+    """One run's processes on this machine, each told what the first one's launcher tells the others."""
+    run = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "NODE_RANK": 0, "WORLD_SIZE": count, **environment}
+    return [Process(folder, *arguments, "--trainer.devices", count, LOCAL_RANK=rank, **run) for rank in range(count)]
 
 
 def ended(*processes: Process) -> list[int]:

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,30 +10,27 @@ import pytest
 import torch
 
 from tests.fitting import SMALL, losses, tensors
+from tests.launching import Process, ended, ranks, started, wait_for
 from vnc.checkpoint import load_model
 
-ROOT = Path(__file__).parents[1]
 QUICK = ["--dist_muon.heartbeat_seconds", "5", "--dist_muon.timeout_seconds", "60"]
 
 
-def start(folder: Path, name: str, devices: int, *more: object) -> subprocess.Popen:
-    settings = [*SMALL, "--name", name, "--trainer.accelerator", "cpu", "--trainer.devices", str(devices), *QUICK]
+def command(name: str, *more: object) -> list[object]:
+    settings = [*SMALL, "--name", name, "--trainer.accelerator", "cpu", *QUICK]
     settings[settings.index("--model.device_batch_size") + 1] = "1"
-    command = [sys.executable, "-m", "cli", "fit", *settings, *map(str, more)]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MASTER_", "LOCAL_RANK"))}
-    environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GOMP_SPINCOUNT": "0"}
-    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                            text=True)  # fmt: skip
+    return ["-m", "cli", "fit", *settings, *more]
 
 
-def fit(folder: Path, name: str, devices: int, *more: object) -> str:
-    process = start(folder, name, devices, *more)
-    try:
-        output, _ = process.communicate(timeout=150)
-    finally:
-        process.kill()
-    assert process.returncode == 0, output
-    return output
+def launched(folder: Path, name: str, devices: int, *more: object) -> Process:
+    """The command that starts its further processes itself."""
+    return Process(folder, *command(name, *more), "--trainer.devices", devices, GOMP_SPINCOUNT=0)
+
+
+def fit(folder: Path, name: str, devices: int, *more: object) -> None:
+    """The same processes, started side by side."""
+    processes = ranks(devices, folder, *command(name, *more), GOMP_SPINCOUNT=0)
+    assert set(ended(*processes)) == {0}, [process.out + process.err for process in processes]
 
 
 def same(folder: Path, first: str, *others: str) -> bool:
@@ -60,9 +55,13 @@ def home(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", [2, 8])
 def test_any_number_of_processes_trains_to_the_same_weights(home, devices):
-    said = fit(home, f"by_{devices}", devices)
+    if devices == 2:
+        processes = [launched(home, "by_2", 2)]
+    else:
+        processes = ranks(devices, home, *command("by_8"))
+    assert set(ended(*processes)) == {0}, [process.out + process.err for process in processes]
     assert same(home, "one", f"by_{devices}")
-    assert said.count("compute dtype") == 1  # one process speaks
+    assert "".join(process.out for process in processes).count("compute dtype") == 1  # one process speaks
     record = json.loads((home / "runs" / f"by_{devices}" / "run.json").read_text())
     assert record["status"] == "finished" and record["plan"]["world_size"] == devices
     assert [row["step"] for row in record["val"]] == [10, 20]
@@ -102,16 +101,16 @@ def test_clipping_and_one_reduction_a_step(home):
 
 @pytest.mark.slow
 def test_a_number_of_processes_that_does_not_divide_is_told_once(home):
-    process = start(home, "bad", 3)
-    output, _ = process.communicate(timeout=150)
-    assert process.returncode == 2, output
+    process = launched(home, "bad", 3)
+    assert ended(process) == [2], process.err
+    output = process.out + process.err
     assert output.count("error:") == 1 and "3 processes cannot share 8 rows" in output and "[1, 2]" in output
 
 
-def ranks(process: subprocess.Popen) -> dict[int, int]:
+def members(pid: int) -> dict[int, int]:
     """Process ids by rank: the launched process is rank 0, its children are the others."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    found = {0: process.pid}
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    found = {0: pid}
     for child in children:
         for entry in Path(f"/proc/{child}/environ").read_text().split("\0"):
             if entry.startswith("LOCAL_RANK="):
@@ -125,18 +124,26 @@ def ranks(process: subprocess.Popen) -> dict[int, int]:
 def test_a_killed_rank_ends_the_run_and_resuming_continues_exactly(home, victim):
     name = f"killed_{victim}"
     arguments = (name, 2, "--checkpoint.every_n_steps", 1, "--resume", "true")
-    process = start(home, *arguments)
     last = home / "runs" / name / "checkpoints" / "last"
-    while not last.exists() and process.poll() is None:
-        time.sleep(0.02)
-    time.sleep(0.2)
-    members = ranks(process)
-    assert len(members) == 2
-    os.kill(members[victim], signal.SIGKILL)
-    killed_at = time.monotonic()
-    output, _ = process.communicate(timeout=60)  # the pipe closes when the last of them has ended
-    assert time.monotonic() - killed_at < 40
-    assert process.returncode not in (0, 2) and f"rank {victim} " in output
+    with started(launched(home, *arguments)) as (process,):
+        wait_for(last.exists, process)
+        time.sleep(0.2)
+        by_rank = members(process.popen.pid)
+        assert len(by_rank) == 2
+        os.kill(by_rank[victim], signal.SIGKILL)
+        killed_at = time.monotonic()
+        while alive := [pid for pid in by_rank.values() if runs(pid)]:
+            assert time.monotonic() - killed_at < 40, alive
+            time.sleep(0.05)
+        assert process.end() not in (0, 2) and f"rank {victim} " in process.out + process.err
     load_model(last)
     fit(home, *arguments)
     assert same(home, "one", name)
+
+
+def runs(pid: int) -> bool:
+    """Whether the process has not ended; one whose end nobody has asked for yet has."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -3,18 +3,15 @@
 import csv
 import json
 import math
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
 
 from tests.fitting import SMALL, losses, tensors, vnc
+from tests.launching import Process
 from vnc.checkpoint import load_model
 
 
@@ -196,14 +193,10 @@ def test_a_full_disk_is_told_and_earlier_checkpoints_stay(here, monkeypatch, cap
 def test_killed_training_resumes_to_the_same_weights(here):
     """SIGKILL a training process that saves at every step, at random moments, until it is through."""
     arguments = [*SMALL, "--name", "killed", "--checkpoint.every_n_steps", "1", "--resume", "true"]
-    command = [sys.executable, "-m", "cli", "fit", *arguments]
-    # Without the rendezvous that earlier runs inside this process have left in its environment.
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("MASTER_")}
-    environment |= {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
     draw, kills = random.Random(1), 0
     run = here / "runs" / "killed"
     for _ in range(12):
-        process = subprocess.Popen(command, cwd=here, env=environment, stdout=subprocess.DEVNULL)
+        process = Process(here, "-m", "cli", "fit", *arguments).popen
         seen = len(list((run / "checkpoints").glob("step_*"))) if run.exists() else 0
         newest = (run / "checkpoints" / "last").resolve().name if seen else ""
         while process.poll() is None:  # until it has saved something new, then a moment longer

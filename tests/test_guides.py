@@ -27,7 +27,7 @@ import yaml
 import cli
 from tests.command_line import parse
 from tests.guides import BLOCKS, NOT_RUN, PAGES, PROSE, REPLACEMENT, ROOT, SHORTENED, TEXTS, Block, blocks
-from tests.launching import SET_BY_LAUNCHERS
+from tests.warm_start import SET_BY_LAUNCHERS, WarmProcess
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -101,18 +101,19 @@ def test_long_blocks_run_when_shortened(page: str, tmp_path: Path) -> None:
     for block in BLOCKS[page]:
         if SHORTENED not in block.note:
             continue
-        program = ["bash", "-e", "-c"] if block.kind == "sh" else [sys.executable, "-c"]
-        ended = subprocess.run(
-            [*program, block.shortened()],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert ended.returncode == 0, f"{page}, line {block.line}: {ended.stderr[-2000:]}"
+        if block.kind == "python":
+            (tmp_path / "block.py").write_text(block.shortened())
+            program = WarmProcess(["block.py"], tmp_path, environment)
+        else:
+            program = subprocess.Popen(["bash", "-e", "-c", block.shortened()], cwd=tmp_path, env=environment,
+                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
+        try:
+            out, err = program.communicate(timeout=200)
+        finally:
+            program.kill()
+        assert program.returncode == 0, f"{page}, line {block.line}: {err[-2000:]}"
         if block.kind == "python" and block.printed:
-            assert ended.stdout and set(ended.stdout.splitlines()) <= set(block.printed.splitlines())
+            assert out and set(out.splitlines()) <= set(block.printed.splitlines())
 
 
 # Commands

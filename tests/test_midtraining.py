@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.fitting import SMALL, losses, tensors, vnc
-from tests.launching import Process, started
+from tests.launching import ended, ranks
 from vnc import schedule
 from vnc.depth import make_plan
 
@@ -167,10 +167,9 @@ def test_two_processes_train_a_mixture_to_the_same_weights(base: Path) -> None:
     runs = {}
     for devices in (1, 2):
         command = ("-m", "cli", "fit", *CHAT, "--data.tokenizer", "runs/base/checkpoints/last", "--model.init_from",
-                   "runs/base", "--model.num_steps", 4, "--trainer.devices", devices,
-                   "--name", f"on_{devices}")  # fmt: skip
-        with started(Process(base, *command)) as (process,):
-            assert process.end() == 0, process.err
+                   "runs/base", "--model.num_steps", 4, "--name", f"on_{devices}")  # fmt: skip
+        processes = ranks(devices, base, *command)
+        assert set(ended(*processes)) == {0}, [process.err for process in processes]
         runs[devices] = base / "runs" / f"on_{devices}"
     one, two = (tensors(run / "checkpoints" / "last") for run in runs.values())
     assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)

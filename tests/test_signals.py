@@ -9,7 +9,7 @@ import torch
 
 from callbacks import preemption
 from tests.fitting import SMALL, losses, tensors, vnc
-from tests.launching import ended, fit, rows, signal_at, started, wait_for
+from tests.launching import Process, ended, fit, ranks, rows, signal_at, started, wait_for
 from vnc.checkpoint import load_model
 
 
@@ -41,21 +41,29 @@ def test_two_processes_interrupted_twice_train_to_the_same_weights(home):
     """SIGTERM reaches one process alone: rank 1 within a step, then rank 0 within a validation. In the validation after
     the last step it changes nothing."""
     run = home / "runs" / "cut"
-    arguments = [*SMALL, "--name", "cut", "--trainer.devices", 2, "--resume", "true"]
-    for signals, step in ((signal_at("training", 4, rank=1), 5), (signal_at("validation", 10), 10)):
-        process = fit(home, *arguments, *signals)
-        assert ended(process) == [0], process.err
-        assert process.out.count(f"saved at step {step}; go on with --resume true") == 1
-        assert process.err == ""
-        assert record(run)["status"] == "interrupted"
-        assert (run / "checkpoints" / "last").resolve().name == f"step_{step:08d}"
-        assert len(losses(run)) == step
-    process = fit(home, *arguments, *signal_at("validation", 20))
-    assert ended(process) == [0] and "saved at step" not in process.out, process.err
+    arguments = [*SMALL, "--name", "cut", "--resume", "true"]
+    launched = fit(home, *arguments, "--trainer.devices", 2, *signal_at("training", 4, rank=1))
+    assert_interrupted([launched], run, step=5)
+    command = ["-m", "cli", "fit", "--trainer.accelerator", "cpu", *arguments]
+    assert_interrupted(ranks(2, home, *command, *signal_at("validation", 10)), run, step=10)
+    processes = ranks(2, home, *command, *signal_at("validation", 20))
+    assert ended(*processes) == [0, 0], [process.err for process in processes]
+    assert "saved at step" not in processes[0].out
     assert record(run)["status"] == "finished" and "reason" not in record(run)
     assert losses(run) == losses(home / "runs" / "whole")
     assert record(run)["val"][-1] == record(home / "runs" / "whole")["val"][-1]
     assert_same_weights(run, home / "runs" / "whole")
+
+
+def assert_interrupted(processes: list[Process], run: Path, step: int) -> None:
+    """All of them end well, one says what it has saved, and that is there."""
+    assert set(ended(*processes)) == {0}, [process.err for process in processes]
+    said = "".join(process.out for process in processes)
+    assert said.count(f"saved at step {step}; go on with --resume true") == 1
+    assert "".join(process.err for process in processes) == ""
+    assert record(run)["status"] == "interrupted"
+    assert (run / "checkpoints" / "last").resolve().name == f"step_{step:08d}"
+    assert len(losses(run)) == step
 
 
 def test_kill_of_the_main_process(home):

@@ -1,5 +1,6 @@
 """`vnc train`: which stages it runs, with what, and what it refuses before anything starts."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import yaml
 
 import training_modes
 from tests.fitting import vnc
+from tests.warm_start import SET_BY_LAUNCHERS
 from vnc.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -145,18 +147,32 @@ def test_an_unknown_mode_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert "finetuning" in capsys.readouterr().err
 
 
-def test_the_first_stage_that_fails_ends_it_with_its_exit_code(tmp_path: Path) -> None:
+def stages_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the processes of the stages inherit: nothing that runs inside this process have left behind."""
+    for name in list(os.environ):
+        if name.startswith(SET_BY_LAUNCHERS):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def test_the_first_stage_that_fails_ends_it_with_its_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "wrong.yaml").write_text("model: {depht: 3}")
     (tmp_path / "chat.yaml").write_text("data: {class_path: TaskMixture, init_args: {tasks: [{task: spelling}]}}")
-    command = [sys.executable, "-m", "cli", "train", "--config", tmp_path / "wrong.yaml", "--chat_config",
-               tmp_path / "chat.yaml", "--runs_dir", tmp_path]  # fmt: skip
-    ended = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=ROOT)
-    assert ended.returncode == 2 and "depht" in ended.stderr and "Traceback" not in ended.stderr
-    assert ended.stdout.count("$ vnc fit") == 1
+    stages_see(monkeypatch)
+    assert vnc(monkeypatch, "train", "--config", tmp_path / "wrong.yaml", "--chat_config", tmp_path / "chat.yaml",
+               "--runs_dir", tmp_path) == 2  # fmt: skip
+    said = capfd.readouterr()
+    assert "depht" in said.err and "Traceback" not in said.err
+    assert said.out.count("$ vnc fit") == 1
 
 
 @pytest.mark.slow
-def test_both_stages_for_real_and_again_without_doing_anything(tmp_path: Path) -> None:
+def test_both_stages_for_real_and_again_without_doing_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     model = dict(depth=2, aspect_ratio=16, head_dim=16, sequence_len=64, total_batch_tokens=512, num_steps=4)
     world = {"class_path": "TinyWorld", "init_args": dict(vocab_size=512, val_tokens=512)}
     quiet = {"samples": {"every_n_steps": 0}, "trainer": {"accelerator": "cpu"}}
@@ -164,10 +180,11 @@ def test_both_stages_for_real_and_again_without_doing_anything(tmp_path: Path) -
     tasks = [dict(task="spelling", size=400)]
     chat = {"class_path": "TaskMixture", "init_args": dict(tasks=tasks, lanes=8, val_tokens=512)}
     (tmp_path / "chat.yaml").write_text(yaml.safe_dump({"data": chat, "model": {"num_steps": 3}, **quiet}))
-    command = [sys.executable, "-m", "cli", "train", "--mode", "all", "--config", tmp_path / "base.yaml",
-               "--chat_config", tmp_path / "chat.yaml", "--runs_dir", tmp_path / "runs"]  # fmt: skip
-    for said in ("optimizer state from", "is finished"):
-        ended = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=ROOT)
-        assert ended.returncode == 0, ended.stderr
-        assert said in ended.stdout
+    stages_see(monkeypatch)
+    for told in ("optimizer state from", "is finished"):
+        code = vnc(monkeypatch, "train", "--mode", "all", "--config", tmp_path / "base.yaml", "--chat_config",
+                   tmp_path / "chat.yaml", "--runs_dir", tmp_path / "runs")  # fmt: skip
+        said = capfd.readouterr()
+        assert code == 0, said.err
+        assert told in said.out
     assert (tmp_path / "runs" / "model_chat" / "checkpoints" / "last" / "model.json").is_file()

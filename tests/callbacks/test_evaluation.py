@@ -10,7 +10,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.fitting import SMALL, losses, tensors, vnc
-from tests.launching import Process, started
+from tests.launching import Process, ended, ranks
 from tests.vnc.evals.conftest import write_bundle
 from vnc.checkpoint import load_model
 from vnc.evals.bundle import read_bundle
@@ -131,13 +131,13 @@ def test_two_processes_find_the_same_and_train_the_same(runs: Path) -> None:
     settings = [*SMALL, *FEW]
     settings[settings.index("--model.device_batch_size") + 1] = "1"
     # Any number of processes trains to the same weights (docs/dist_muon.md), so one is enough for the run without.
-    with started(Process(runs.parent, "-m", "cli", "fit", *settings, "--name", "without")) as (process,):
-        assert process.end() == 0, process.err
-    evaluated = [*settings, "--trainer.devices", "2", *EVERY_5, "--core_eval.bundle", "bundle"]
+    alone = Process(runs.parent, "-m", "cli", "fit", *settings, "--name", "without")
+    assert ended(alone) == [0], alone.err
+    evaluated = [*settings, *EVERY_5, "--core_eval.bundle", "bundle"]
     for name, shared in (("first", "false"), ("all", "true")):
         command = [*evaluated, "--core_eval.shard_across_ranks", shared, "--name", name]
-        with started(Process(runs.parent, "-m", "cli", "fit", *command)) as (process,):
-            assert process.end() == 0, process.err
+        processes = ranks(2, runs.parent, "-m", "cli", "fit", *command)
+        assert ended(*processes) == [0, 0], [process.err for process in processes]
     assert same_training(runs / "first", runs / "without") and same_training(runs / "all", runs / "without")
     dropped = {"seconds"}
     first, shared = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,13 +20,6 @@ pytestmark = [needs_chromium, pytest.mark.slow]
 LINES = "[data-testid=stVegaLiteChart] .mark-line path"
 PICTURE = f"return [...document.querySelectorAll('{LINES}')].map(line => line.getAttribute('d')).join(' ')"
 FAULT = "[data-testid=stException]"
-HELD = """
-import sys, time, pathlib
-import lightning, cli
-while not pathlib.Path("begin").exists():
-    time.sleep(0.02)
-sys.exit(cli.main())
-"""  # `vnc`, which has been loaded while the browsers started
 LONG = ["--model.num_steps", "100000", "--trainer.val_check_interval", "50"]
 
 
@@ -33,8 +27,7 @@ def test_the_page_fills_and_its_curves_move_while_a_model_trains(tmp_path: Path)
     runs, log = tmp_path / "runs", tmp_path / "log.txt"
     runs.mkdir()
     arguments = ["fit", "--trainer.accelerator", "cpu", *SMALL, *LONG, "--name", "live"]
-    training = Process(tmp_path, "-c", HELD, *arguments)
-    with started(training), contextlib.ExitStack() as opened, ThreadPoolExecutor(2) as side_by_side:
+    with contextlib.ExitStack() as opened, ThreadPoolExecutor(2) as side_by_side:
         screens = {"wide": {}, "phone": {"width": 390, "height": 1_200, "dark": True}}
         coming = [side_by_side.submit(Browser, tmp_path / name, **screen) for name, screen in screens.items()]  # type: ignore[arg-type]
         address = opened.enter_context(app(runs, log))
@@ -44,7 +37,7 @@ def test_the_page_fills_and_its_curves_move_while_a_model_trains(tmp_path: Path)
             each.go(f"{address}/runs")
         for each in windows:
             until(lambda each=each: any("make train" in text for text in each.texts("[data-testid=stCode]")))  # type: ignore[misc]
-        (tmp_path / "begin").touch()
+        (training,) = opened.enter_context(started(Process(tmp_path, "-m", "cli", *arguments)))
         wait_for(lambda: rows(runs / "live") > 5, training)
         before = until(lambda: wide.script(PICTURE))  # nobody has touched the page
         seen = rows(runs / "live")
@@ -53,7 +46,7 @@ def test_the_page_fills_and_its_curves_move_while_a_model_trains(tmp_path: Path)
         until(lambda: phone.script(PICTURE))
         assert not phone.overflows() and not wide.overflows()
         assert not wide.texts(FAULT) and not phone.texts(FAULT)
-        training.popen.terminate()  # it ends while the other pages are looked at
+        training.popen.send_signal(signal.SIGTERM)  # it ends while the other pages are looked at
         for page in ("evals", "scaling", "plan"):
             for each in windows:
                 each.go(f"{address}/{page}")

@@ -2,9 +2,6 @@
 `device_batch_size: auto` takes the largest that fits."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +12,7 @@ from datamodules.lanes import start
 from datamodules.packing import PackingReport
 from datamodules.streaming import StepBatches
 from tests.fitting import losses, tensors, vnc
+from tests.launching import ended, ranks
 from vnc import batch_size, batch_trial
 from vnc.batch_size import regroup, with_fewer_rows, with_rows
 from vnc.batch_trial import Request, SilentWire, Trial, largest_that_fits
@@ -82,33 +80,21 @@ if __name__ == "__main__":
 '''
 
 
-def short_of_memory(folder: Path, name: str, *arguments: object, rows: int, first: dict[int, int], place: str) -> str:
+def short_of_memory(
+    folder: Path, name: str, *arguments: object, rows: int, first: dict[int, int], place: str, devices: int = 1
+) -> str:
     """What `vnc` prints to stderr with devices that have memory for `rows` rows, on the ranks in `first` from that
     micro-batch on; it must succeed."""
     (folder / "script.py").write_text(SCRIPT)
-    # Runs inside this process leave behind what the launcher tells its children.
-    leftovers = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
-    environment = {key: value for key, value in os.environ.items() if key not in leftovers} | {
-        "OOM_ROWS": str(rows),
+    at = {
+        "OOM_ROWS": rows,
         "OOM_PLACE": place,
         "OOM_FIRST": json.dumps({str(rank): call for rank, call in first.items()}),
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-        "OMP_NUM_THREADS": "1",
     }
-    command = [
-        sys.executable,
-        str(folder / "script.py"),
-        *TRAIN,
-        "--model.num_steps",
-        STEPS,
-        "--name",
-        name,
-        *arguments,
-    ]
-    ended = subprocess.run(list(map(str, command)), cwd=folder, env=environment, capture_output=True, text=True,
-                           timeout=110)  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
-    return ended.stderr
+    command = [folder / "script.py", *TRAIN, "--model.num_steps", STEPS, "--name", name, *arguments]
+    processes = ranks(devices, folder, *command, **at)
+    assert set(ended(*processes)) == {0}, [process.err for process in processes]
+    return "".join(process.err for process in processes)
 
 
 def assert_same_run(one: Path, other: Path) -> None:
@@ -151,7 +137,7 @@ def test_one_process_goes_on_as_if_it_had_begun_with_less(tmp_path, reference, p
 )
 def test_all_processes_go_on_together(tmp_path, reference, place, first):
     """Micro-batches of 2 on two processes are those of the reference, and so are the sums."""
-    said = short_of_memory(tmp_path, "run", "--model.device_batch_size", 4, "--trainer.devices", 2, rows=2,
+    said = short_of_memory(tmp_path, "run", "--model.device_batch_size", 4, devices=2, rows=2,
                            first=first, place=place)  # fmt: skip
     assert said.count("out of memory") == 1 and "going on with 2 (4 micro-batches instead of 2" in said
     assert_same_run(tmp_path / "runs" / "run", reference)
@@ -159,11 +145,10 @@ def test_all_processes_go_on_together(tmp_path, reference, place, first):
 
 @pytest.mark.slow
 def test_where_gradients_are_summed_once_a_step(tmp_path):
-    options = ["--trainer.devices", 2, "--dist_muon.reduce_every_micro_batch", "false"]
+    once = ["--dist_muon.reduce_every_micro_batch", "false"]
     for name, rows, size, place, first in (("less", 2, 2, "forward", {}), ("run", 2, 4, "backward", {0: 0, 1: 1})):
-        short_of_memory(
-            tmp_path, name, "--model.device_batch_size", size, *options, rows=rows, first=first, place=place
-        )
+        short_of_memory(tmp_path, name, "--model.device_batch_size", size, *once, devices=2, rows=rows, first=first,
+                        place=place)  # fmt: skip
     assert_same_run(tmp_path / "runs" / "run", tmp_path / "runs" / "less")
 
 
@@ -324,7 +309,7 @@ def test_what_the_option_takes(tmp_path, monkeypatch, capsys, value, code):
 @pytest.mark.slow
 def test_auto_on_two_processes(tmp_path):
     """Rank 0 tries, in a real process; both take its answer."""
-    said = short_of_memory(tmp_path, "run", "--model.device_batch_size", "auto", "--trainer.devices", 2, rows=99,
-                           first={}, place="forward")  # fmt: skip
+    said = short_of_memory(tmp_path, "run", "--model.device_batch_size", "auto", devices=2, rows=99, first={},
+                           place="forward")  # fmt: skip
     plan = json.loads((tmp_path / "runs/run/checkpoints/last/plan.json").read_text())
     assert plan["device_batch_size"] == 8 and "error" not in said

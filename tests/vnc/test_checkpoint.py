@@ -5,14 +5,13 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.launching import Process, started, wait_for
 from vnc import checkpoint as files
 from vnc.buckets import Piece
 from vnc.depth import model_config
@@ -149,22 +148,22 @@ while True:
             save_tensors(partial / str(part), {"x": Piece.whole(torch.full((200, 200), float(step)))})
     files.publish(folder / f"step_{step:06d}", fill)
     files.point(folder / "last", folder / f"step_{step:06d}")
-    if step == 1 or "ready" not in sys.argv:
-        sys.argv.append("ready"); print("ready", flush=True)
 """
 
 
 @pytest.mark.slow
 def test_a_process_killed_at_any_moment_leaves_last_whole(tmp_path):
     """SIGKILL while publishing without pause, again and again: `last` always names a whole checkpoint."""
-    draw = random.Random(0)
+    draw, last = random.Random(0), tmp_path / "last"
+    (tmp_path / "publish.py").write_text(PUBLISH_FOREVER)
     for _ in range(8):
-        writer = subprocess.Popen([sys.executable, "-c", PUBLISH_FOREVER, str(tmp_path)], stdout=subprocess.PIPE)
-        assert writer.stdout is not None and writer.stdout.readline() == b"ready\n"
-        time.sleep(draw.uniform(0, 0.1))
-        writer.send_signal(signal.SIGKILL)
-        writer.wait()
-        step = float((tmp_path / "last").resolve().name.removeprefix("step_"))
+        before = last.resolve().name
+        with started(Process(tmp_path, "publish.py", tmp_path)) as (writer,):
+            wait_for(lambda: last.resolve().name != before, writer)  # noqa: B023
+            time.sleep(draw.uniform(0, 0.1))
+            os.kill(writer.popen.pid, signal.SIGKILL)
+            assert writer.end() == -signal.SIGKILL
+        step = float(last.resolve().name.removeprefix("step_"))
         for part in range(3):
             found = {"x": torch.zeros(200, 200)}
             load_tensors(tmp_path / "last" / str(part), {"x": Piece.whole(found["x"])})

@@ -19,6 +19,7 @@ from vnc.rows import inputs_and_targets
 from vnc.shards import ADAM_EPS
 from vnc.wire import Wire
 
+mp.get_context("forkserver").set_forkserver_preload(["vnc.launcher"])  # torch is imported once
 STEPS, ATOMS, VOCAB = 3, 8, 100  # ATOMS: micro-batches of a step over all ranks, two rows each
 CLIP = 0.05
 MISSING = "value_embeds.2.weight"  # gets no gradient from odd micro-batches in one of the scenarios
@@ -137,7 +138,7 @@ def run(world: int, folder: Path, scenarios: list[str], preset: str = "modern") 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    mp.spawn(train, (world, port, str(folder), scenarios, preset), world)
+    mp.start_processes(train, (world, port, str(folder), scenarios, preset), world, start_method="forkserver")
 
 
 def joined(folder: Path, scenario: str, like: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
