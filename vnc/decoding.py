@@ -5,14 +5,17 @@ yield the weights, plus one or two microseconds for each of the hundreds of call
 
 - matrices are reordered once into the blocks in which oneDNN multiplies them: one core then reads bf16 weights at four
   fifths of its memory's speed, twice as fast as row by row, and the results are the same bits (docs/LOG.md);
-- gates of value embeddings are further rows of the product for queries, keys and values; ReLU and the addition to the
-  stream are part of the products before them; scales are plain numbers; nothing is kept for a backward pass;
-- between the products of a few tokens everything stays fp32: fewer conversions, and less rounding than in training;
+- gates of value embeddings are further rows of the product for queries, keys and values; ReLU is part of the product
+  before it; scales are plain numbers; nothing is kept for a backward pass;
+- two numbers that a rotary angle turns lie beside each other, as one complex number, so that to turn is to multiply;
+- the stream, and between the products of a few tokens everything, stays fp32: fewer conversions, and less rounding than
+  in training;
 - once the last layer has its keys and values, only the last token of each row goes on. A prompt's other positions skip
   the last layer's attention and MLP, and the head.
 
 The reordered matrices are a second copy, so a model takes twice the memory of its matrices while an engine decodes
-with it. Shapes: B rows, T new positions, C = n_embd, H heads, D = head_dim.
+with it. A cache that a decoder has filled is for decoders alone: the channels of its keys lie in their order. Shapes: B
+rows, T new positions, N = B T tokens, C = n_embd, H heads, D = head_dim.
 """
 
 from __future__ import annotations
@@ -57,24 +60,12 @@ class Product:
         if self.reordered:
             onednn = torch.ops.mkldnn
             self.weight = onednn._reorder_linear_weight(weight.contiguous(), 1)  # for 1 row; others get the same layout
-            self._multiply, self._multiply_and_add = onednn._linear_pointwise.default, onednn._linear_pointwise.binary
+            self._multiply = onednn._linear_pointwise.default
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         if self.reordered:
             return self._multiply(x, self.weight, self.bias, "none", [], "")  # type: ignore[no-any-return]
         return F.linear(x, self.weight, self.bias)
-
-    def relu(self, x: torch.Tensor) -> torch.Tensor:
-        """max(x W^T + bias, 0)"""
-        if self.reordered:
-            return self._multiply(x, self.weight, self.bias, "relu", [], "")  # type: ignore[no-any-return]
-        return F.linear(x, self.weight, self.bias).relu_()
-
-    def added(self, x: torch.Tensor, to: torch.Tensor) -> torch.Tensor:
-        """to + (x W^T + bias)"""
-        if self.reordered:
-            return self._multiply_and_add(x, to, self.weight, self.bias, "add")  # type: ignore[no-any-return]
-        return to + F.linear(x, self.weight, self.bias)
 
 
 def has_bf16_products() -> bool:
@@ -89,22 +80,19 @@ class Decoder:
         config = self.config = gpt.config
         self.tokens, self.positions = gpt.wte.weight, None if gpt.wpe is None else gpt.wpe.weight
         self.layers = [Layer(gpt, layer) for layer in range(config.n_layer)]
-        self.final_norm = norm_of(gpt.final_norm)
+        self.final_norm = norm_of(gpt.final_norm, gpt.compute_dtype)
         self.head = Product(gpt.head[: config.vocab_size])
         self.nbytes = sum(product.nbytes for product in (self.head, *(each for layer in self.layers for each in layer)))
         self.rotary: torch.Tensor | None = None
         if config.positions == "rope":
             cos, sin = (table.float() for table in gpt.rotary(config.sequence_len))
-            # (positions, 2, D): x turned is x * (cos, cos) + (x's halves exchanged) * (-sin, sin)
-            self.rotary = torch.stack((torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)), 1)
+            self.rotary = torch.complex(cos, sin)  # (positions, D/2)
         if config.extras:
             # Scales are taken as `GPT.forward` multiplies with them: rounded to the compute dtype.
             rounded = {name: value.to(gpt.compute_dtype) for name, value in gpt.named_parameters(recurse=False)}
             self.smear_gate, self.smear_scale = gpt.smear_gate.weight[0].float(), rounded["smear_scale"].item()
-            self.residual_scales, self.x0_scales = (
-                rounded["residual_scale"].tolist(),
-                rounded["x0_scale"][:, None, None, None],
-            )
+            self.residual_scales = rounded["residual_scale"].tolist()
+            self.x0_scales = rounded["x0_scale"].float()[:, None, None]
             self.backout_scale = rounded["backout_scale"].item()
 
     def logits(
@@ -123,19 +111,19 @@ class Decoder:
 
     def hidden(self, ids: torch.Tensor, cache: KVCache, last: Sequence[int]) -> torch.Tensor:
         """(B, T) token ids -> (B, C) normalised hidden states, of the last token of each row."""
-        config, T = self.config, ids.size(1)
+        config, (B, T) = self.config, ids.shape
         positions = cache.positions(T)
-        x = F.embedding(ids, self.tokens)
+        x = F.embedding(ids, self.tokens).float()
         if self.positions is not None:
-            x = x + F.embedding(positions, self.positions)
+            x += F.embedding(positions, self.positions)
         if config.extras:
-            x = rms_norm(x)
-            gate = (x[..., :SMEAR_CHANNELS] * self.smear_gate).sum(-1, keepdim=True).to(x.dtype).sigmoid_()
+            x = x * inverse_rms(x)
+            gate = (x[..., :SMEAR_CHANNELS] * self.smear_gate).sum(-1, keepdim=True).sigmoid_()
             x = torch.addcmul(x, gate, cache.previous_embedding(x), value=self.smear_scale)
+        x = x.view(B * T, -1)
+        if config.extras:
             x0s = (self.x0_scales * x).unbind()  # x0 as it is added to the stream before each layer
-        turn = None
-        if self.rotary is not None:
-            turn = self.rotary[positions][:, None].unbind(3)  # (B, 1, T, D) each
+        turn = None if self.rotary is None else self.rotary[positions][:, None]  # (B, 1, T, D/2)
         middle = x
         for index, (layer, memory) in enumerate(zip(self.layers, cache.layers, strict=True)):
             if config.extras:
@@ -144,9 +132,9 @@ class Decoder:
             if index == config.n_layer // 2:
                 middle = x
         if config.extras:
-            x = torch.sub(x, middle if middle.size(1) == x.size(1) else at(middle, last), alpha=self.backout_scale)
+            x = torch.sub(x, middle if len(middle) == B else at(middle, last), alpha=self.backout_scale)
         cache.advance(T)
-        return self.final_norm(x)[:, 0]
+        return self.final_norm(x)
 
 
 class Layer:
@@ -158,12 +146,21 @@ class Layer:
         self.config, self.scale = config, block.attn.scale
         table = dict(gpt.value_embeds.items()).get(str(layer))
         self.values = table.weight if isinstance(table, Embedding) else None
-        matrix = block.attn.qkv.flatten(0, 1)
+        self.dtype = gpt.compute_dtype
+        matrix: torch.Tensor = block.attn.qkv.flatten(0, 1)
+        bias: torch.Tensor | None = block.attn.qkv_bias
+        if config.positions == "rope":
+            # Channels d and d + D/2 of queries and keys, which one angle turns, come to lie beside each other. No score
+            # changes: it is a sum over channels.
+            channels = torch.arange(2 * config.n_embd).view(-1, 2, config.head_dim // 2).mT.flatten()
+            order = torch.cat((channels, torch.arange(2 * config.n_embd, 3 * config.n_embd)))
+            matrix, bias = matrix[order], None if bias is None else bias[order]
         if block.attn.value_gate is not None:
             gate = block.attn.value_gate.weight
             matrix = torch.cat((matrix, F.pad(gate, (0, config.n_embd - VALUE_GATE_CHANNELS))))
-        self.qkv = Product(matrix, block.attn.qkv_bias)
-        self.attn_norm, self.mlp_norm = norm_of(block.attn_norm), norm_of(block.mlp_norm)
+            bias = None if bias is None else F.pad(bias, (0, config.n_head))
+        self.qkv = Product(matrix, bias)
+        self.attn_norm, self.mlp_norm = norm_of(block.attn_norm, self.dtype), norm_of(block.mlp_norm, self.dtype)
         self.proj = Product(block.attn.proj.weight, block.attn.proj.bias)
         self.mlp_fc = Product(block.mlp.fc.weight, block.mlp.fc.bias)
         self.mlp_proj = Product(block.mlp.proj.weight, block.mlp.proj.bias)
@@ -175,40 +172,39 @@ class Layer:
         self,
         x: torch.Tensor,
         ids: torch.Tensor,
-        turn: Sequence[torch.Tensor] | None,
+        turn: torch.Tensor | None,
         memory: LayerCache,
         last: Sequence[int] | None,
     ) -> torch.Tensor:
-        """(B, T, C) -> (B, T, C); with `last` (B, 1, C), for the one token of each row at that place."""
+        """The stream (N, C), which may be changed in place -> the stream after this layer; with `last` (B, C), of the
+        one token of each row at that place."""
         q, k, v = self.heads(self.qkv(self.attn_norm(x)), ids, turn)
         if last is None:
             y = memory.attend(q, k, v, self.scale)
         else:
             x = at(x, last)
             y = memory.attend_last(q, k, v, self.scale, last)
-        x = self.proj.added(y.transpose(1, 2).reshape(x.shape).to(x.dtype), x)
+        x += self.proj(y.transpose(1, 2).reshape(x.shape).to(self.dtype))
         hidden = self.mlp_norm(x)
         if self.config.activation == "relu_squared":
-            hidden = self.mlp_fc.relu(hidden).square_()
+            hidden = self.mlp_fc(hidden).relu_().square_()
         else:
             hidden = F.gelu(self.mlp_fc(hidden), approximate="tanh")
-        return self.mlp_proj.added(hidden, x)
+        x += self.mlp_proj(hidden)
+        return x
 
-    def heads(
-        self, qkv: torch.Tensor, ids: torch.Tensor, turn: Sequence[torch.Tensor] | None
-    ) -> tuple[torch.Tensor, ...]:
-        """(B, T, 3 C, and H gates) -> queries, keys and values (B, H, T, D): fp32, but where so many positions are new
+    def heads(self, qkv: torch.Tensor, ids: torch.Tensor, turn: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
+        """(N, 3 C, and H gates) -> queries, keys and values (B, H, T, D): fp32, but where so many positions are new
         that their attention is faster in bf16."""
         (B, T), H, D, C = ids.shape, self.config.n_head, self.config.head_dim, self.config.n_embd
-        y = qkv[..., : 3 * C].view(B, T, 3, H, D).permute(2, 0, 3, 1, 4)
+        y = qkv[:, : 3 * C].view(B, T, 3, H, D).permute(2, 0, 3, 1, 4)
         y = y.to(torch.float32, memory_format=torch.contiguous_format)
         qk, v = y[:2], y[2]
         if self.values is not None:
-            gate = torch.sigmoid(qkv[..., 3 * C :]).transpose(1, 2)[..., None]  # (B, H, T, 1)
+            gate = torch.sigmoid(qkv[:, 3 * C :]).view(B, T, H, 1).transpose(1, 2)  # (B, H, T, 1)
             v.addcmul_(gate, F.embedding(ids, self.values).view(B, T, H, D).transpose(1, 2), value=3)
         if turn is not None:
-            exchanged = qk.roll(D // 2, -1)
-            qk.mul_(turn[0]).addcmul_(exchanged, turn[1])
+            torch.view_as_complex(qk.view(2, B, H, T, D // 2, 2)).mul_(turn)
         if self.config.qk_scale:
             qk.mul_(inverse_rms(qk))
         return (y if T <= FEW else y.to(qkv.dtype)).unbind()
@@ -226,19 +222,17 @@ def one_thread() -> Iterator[None]:
 
 
 def at(x: torch.Tensor, places: Sequence[int]) -> torch.Tensor:
-    """(B, T, C) -> (B, 1, C): the position of each row that `places` names."""
-    return torch.stack([x[row, place] for row, place in enumerate(places)])[:, None]
+    """(N, C) -> (B, C): the token of each row at the place that `places` names."""
+    T = len(x) // len(places)
+    return torch.stack([x[row * T + place] for row, place in enumerate(places)])
 
 
-def norm_of(norm: Norm) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The function that a norm computes."""
-    return rms_norm if norm.weight is None else norm
-
-
-def rms_norm(x: torch.Tensor) -> torch.Tensor:
-    """RMSNorm over the last dimension, in the dtype of x; statistics in fp32."""
-    wide = x.float()
-    return (wide * inverse_rms(wide)).to(x.dtype)
+def norm_of(norm: Norm, dtype: torch.dtype) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The function that a norm computes: fp32 -> `dtype`, rounded once."""
+    weight, bias = (None if each is None else each.float() for each in (norm.weight, norm.bias))
+    if weight is None:
+        return lambda x: (x * inverse_rms(x)).to(dtype)
+    return lambda x: F.layer_norm(x, (norm.width,), weight, bias).to(dtype)
 
 
 def inverse_rms(x: torch.Tensor) -> torch.Tensor:
