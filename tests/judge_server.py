@@ -66,13 +66,14 @@ class JudgeServer:
                     server.busiest = max(server.busiest, server._busy)
                     reply = server.script.pop(0) if server.script else None
                 try:
-                    self._send(reply or server.judge(body))
+                    reply = reply or server.judge(body)
+                    time.sleep(reply.delay)
                 finally:
-                    with server._lock:
+                    with server._lock:  # before the answer goes: a client that has it may ask at once
                         server._busy -= 1
+                self._send(reply)
 
             def _send(self, reply: Reply) -> None:
-                time.sleep(reply.delay)
                 if reply.drop:
                     return
                 message = {"index": 0, "finish_reason": "stop",

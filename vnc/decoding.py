@@ -5,8 +5,8 @@ yield the weights, plus one or two microseconds for each of the hundreds of call
 
 - matrices are reordered once into the blocks in which oneDNN multiplies them: one core then reads bf16 weights at four
   fifths of its memory's speed, twice as fast as row by row, and the results are the same bits (docs/LOG.md);
-- gates of value embeddings are further rows of the product for queries, keys and values; ReLU is part of the product
-  before it; scales are plain numbers; nothing is kept for a backward pass;
+- gates of value embeddings are further rows of the product for queries, keys and values; scales are plain numbers;
+  nothing is kept for a backward pass;
 - two numbers that a rotary angle turns lie beside each other, as one complex number, so that to turn is to multiply;
 - the stream, and between the products of a few tokens everything, stays fp32: fewer conversions, and less rounding than
   in training;
@@ -33,9 +33,10 @@ from vnc.loss import cap_logits
 
 EPS = torch.tensor(torch.finfo(torch.float32).eps, device="cpu")
 
-# A pass of one token a row takes one thread if rows times bytes of weights are fewer than this. With a second one, the
-# single row of a small model was done no sooner, and beside other work each product took 60 us longer (docs/LOG.md).
-ONE_THREAD_BYTES = 32e6
+# A pass of one token a row takes one thread if rows times bytes of weights are fewer than this. A second one takes some
+# 55 us to wake up for each product that it shares: with 54 MB of weights a single row was done no sooner for it on an
+# idle machine, and in twice the time beside other work; 8 rows gained a twelfth (docs/LOG.md).
+ONE_THREAD_BYTES = 200e6
 
 
 def can_decode(gpt: GPT) -> bool:
