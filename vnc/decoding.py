@@ -33,10 +33,12 @@ from vnc.loss import cap_logits
 
 EPS = torch.tensor(torch.finfo(torch.float32).eps, device="cpu")
 
-# A pass of one token a row takes one thread if rows times bytes of weights are fewer than this. A second one takes some
-# 55 us to wake up for each product that it shares: with 54 MB of weights a single row was done no sooner for it on an
-# idle machine, and in twice the time beside other work; 8 rows gained a twelfth (docs/LOG.md).
+# A pass takes one thread if its tokens times bytes of weights are fewer than this; results are the same bits. A second
+# one takes some 55 us to wake up for each product that it shares. Of one token a row, with 54 MB of weights: a single
+# row was done no sooner for it on an idle machine, and in twice the time beside other work; 8 rows were done sooner. A
+# prompt's tokens share one reading of the weights, so each is less work: with 8 MB, 128 were done hardly sooner.
 ONE_THREAD_BYTES = 200e6
+ONE_THREAD_PROMPT_BYTES = 2e9
 
 
 def can_decode(gpt: GPT) -> bool:
@@ -105,7 +107,8 @@ class Decoder:
         model's soft cap, which does not change their order and takes a twentieth of a small model's pass.
         """
         B, T = ids.shape
-        with one_thread() if T == 1 and B * self.nbytes < ONE_THREAD_BYTES else contextlib.nullcontext():
+        least = ONE_THREAD_BYTES if T == 1 else ONE_THREAD_PROMPT_BYTES
+        with one_thread() if B * T * self.nbytes < least else contextlib.nullcontext():
             hidden = self.hidden(ids, cache, last)
             logits = self.head(hidden if len(due) == B else hidden[list(due)]).float()
             return cap_logits(logits, self.config.logit_softcap if capped else 0.0)

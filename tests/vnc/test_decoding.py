@@ -155,16 +155,17 @@ def test_one_thread_while_it_lasts() -> None:
     assert torch.get_num_threads() == 2
 
 
-def test_few_rows_of_a_small_model_take_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_tokens_of_a_small_model_take_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     gpt = random_model("modern")
     decoder, seen = Decoder(gpt), []
     inside = decoder.hidden
     monkeypatch.setattr(decoder, "hidden", lambda *given: (seen.append(torch.get_num_threads()), inside(*given))[1])
     monkeypatch.setattr(decoding, "ONE_THREAD_BYTES", 3 * decoder.nbytes)
+    monkeypatch.setattr(decoding, "ONE_THREAD_PROMPT_BYTES", 10 * decoder.nbytes)
     torch.set_num_threads(2)
-    for rows, width in ((2, 1), (3, 1), (1, 5)):  # a prompt has work for all of them
+    for rows, width in ((2, 1), (3, 1), (3, 3), (2, 5)):
         decoder.logits(random_ids(rows, width), new_cache(gpt, rows), [width - 1] * rows, range(rows))
-    assert seen == [1, 2, 2]
+    assert seen == [1, 2, 1, 2]
 
 
 def test_a_prompts_other_positions_skip_the_last_layer_and_the_head(monkeypatch: pytest.MonkeyPatch) -> None:
