@@ -90,10 +90,10 @@ class BlockCausalAttention(torch.autograd.Function):
         q, k, v = (x.reshape(-1, time, shape[-1]) for x in (q, k, v))
         out = torch.empty_like(q)
         probabilities = []
-        for some in _heads(q):
+        for some in _some_heads(q):
             for start, stop, first in _blocks(time, window):
                 keys = k[some, first:stop].contiguous()  # transposing a slice takes twice as long in the product
-                scores = _scaled_bmm(q[some, start:stop], keys.mT, scale)
+                scores = scaled_bmm(q[some, start:stop], keys.mT, scale)
                 _mask_(scores, window)
                 p = torch.softmax(scores, dim=-1)
                 out[some, start:stop] = torch.bmm(p, v[some, first:stop])
@@ -109,25 +109,25 @@ class BlockCausalAttention(torch.autograd.Function):
         grad_q, grad_k, grad_v = (torch.empty_like(x) for x in (q, k, v))
         at_least_fp32 = torch.promote_types(q.dtype, torch.float32)
         p = iter(probabilities)
-        for some in _heads(q):
+        for some in _some_heads(q):
             sum_k, sum_v = (torch.zeros_like(x[some], dtype=at_least_fp32) for x in (k, v))
             for start, stop, first in _blocks(q.size(1), ctx.window):
                 block, grad_out = next(p), gradient[some, start:stop]
                 sum_v[:, first:stop] += torch.bmm(block.mT, grad_out)
                 grad_p = torch.bmm(grad_out, v[some, first:stop].contiguous().mT)
                 grad_scores = torch._softmax_backward_data(grad_p, block, -1, block.dtype)
-                grad_q[some, start:stop] = _scaled_bmm(grad_scores, k[some, first:stop], ctx.scale)
-                sum_k[:, first:stop] += _scaled_bmm(grad_scores.mT, q[some, start:stop], ctx.scale)
+                grad_q[some, start:stop] = scaled_bmm(grad_scores, k[some, first:stop], ctx.scale)
+                sum_k[:, first:stop] += scaled_bmm(grad_scores.mT, q[some, start:stop], ctx.scale)
             grad_k[some], grad_v[some] = sum_k, sum_v
         return grad_q.view(ctx.shape), grad_k.view(ctx.shape), grad_v.view(ctx.shape), None, None
 
 
-def _heads(x: torch.Tensor) -> Iterator[slice]:
+def _some_heads(x: torch.Tensor) -> Iterator[slice]:
     """Tiles of the heads in (heads of all rows, time, head_dim): as many as have scores of one block in a cache."""
     return tiles(x.size(0), QUERY_BLOCK * x.size(1) * x.element_size())
 
 
-def _scaled_bmm(a: torch.Tensor, b: torch.Tensor, scale: float) -> torch.Tensor:
+def scaled_bmm(a: torch.Tensor, b: torch.Tensor, scale: float) -> torch.Tensor:
     """scale * a b, (n, rows, cols), without a pass over the result."""
     return torch.baddbmm(a.new_empty(()), a, b, beta=0, alpha=scale)
 

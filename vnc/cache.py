@@ -17,7 +17,7 @@ from functools import cached_property
 import torch
 import torch.nn.functional as F
 
-from vnc.attention import attention
+from vnc.attention import attention, scaled_bmm
 from vnc.config import GPTConfig
 
 # Added to the scores of hidden keys. Its exponential is exactly 0 beside any real score, and unlike -inf it leaves rows
@@ -129,8 +129,7 @@ class LayerCache:
         shape = (cache.rows, config.n_head, slots, config.head_dim)
         self.keys = torch.zeros(shape, dtype=cache.dtype, device=cache.device)
         self.values = torch.zeros_like(self.keys)
-        self._none = self.keys.new_empty(())
-        self._views: tuple[int, torch.Tensor, torch.Tensor] = (-1, self._none, self._none)  # see `_read`
+        self._views: tuple[int, torch.Tensor, torch.Tensor] | None = None  # see `_read`
 
     def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
         """Stores the new keys and values; returns what the new queries find. All (B, H, T, D), in q's dtype."""
@@ -161,17 +160,17 @@ class LayerCache:
         """What one query of each row finds among the keys stored up to now: (B, H, 1, D)."""
         B, H, _, D = q.shape
         keys, values = self._read(step.used)
-        bias = step.bias_of_heads(H, keys.dtype)
-        beta = 0 if bias is None else 1
-        scores = torch.baddbmm(
-            self._none if bias is None else bias, q.to(keys.dtype).reshape(B * H, 1, D), keys, beta=beta, alpha=scale
-        )  # (B H, 1, used)
+        queries, bias = q.to(keys.dtype).reshape(B * H, 1, D), step.bias_of_heads(H, keys.dtype)
+        if bias is None:
+            scores = scaled_bmm(queries, keys, scale)  # (B H, 1, used)
+        else:
+            scores = torch.baddbmm(bias, queries, keys, alpha=scale)
         return torch.bmm(torch.softmax(scores, -1), values).view(B, H, 1, D).to(q.dtype)
 
     def _read(self, used: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys (B H, D, used) and values (B H, used, D) of the first slots. Views, kept until `used` changes: to make
         them takes a tenth of the time of attention itself for one row of a small model."""
-        if self._views[0] != used:
+        if self._views is None or self._views[0] != used:
             self._views = used, self.keys.flatten(0, 1)[:, :used].mT, self.values.flatten(0, 1)[:, :used]
         return self._views[1:]
 

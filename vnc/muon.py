@@ -63,9 +63,8 @@ def orthogonalize(
     x = x / (norm(x, (-2, -1)) * safety + 1e-6).to(x.dtype)
     on_gram = 2 if 2 * x.size(-1) > 3 * x.size(-2) else 0  # below, more is multiplied than saved
     plain = max(0, len(coefficients) - on_gram)
-    for triple in coefficients[:plain]:
-        a, b, c = triple
-        x = torch.baddbmm(x, _factor(torch.bmm(x, x.mT), 0.0, b, c), x, beta=a)  # a apart, where bf16 does not round it
+    for a, b, c in coefficients[:plain]:  # a X apart, where bf16 does not round it
+        x = torch.baddbmm(x, _squares(torch.bmm(x, x.mT), b, c), x, beta=a)
     if rest := coefficients[plain:]:
         gram = torch.bmm(x, x.mT)
         product = factor = _factor(gram, *rest[0])
@@ -77,11 +76,15 @@ def orthogonalize(
     return x.mT if matrices.size(-2) > matrices.size(-1) else x
 
 
+def _squares(gram: torch.Tensor, b: float, c: float) -> torch.Tensor:
+    """b G + c G G."""
+    return torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+
+
 def _factor(gram: torch.Tensor, a: float, b: float, c: float) -> torch.Tensor:
     """a I + b G + c G G."""
-    factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
-    if a:
-        factor.diagonal(dim1=-2, dim2=-1).add_(a)
+    factor = _squares(gram, b, c)
+    factor.diagonal(dim1=-2, dim2=-1).add_(a)
     return factor
 
 

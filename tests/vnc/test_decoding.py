@@ -30,7 +30,8 @@ class Windowed(GPTConfig):
 def random_model(preset: str, dtype: torch.dtype = torch.float32, vocab_size: int = 97) -> GPT:
     """Frozen; every parameter random, those that training starts at zero too, so that each part matters."""
     sizes = dict(vocab_size=vocab_size, sequence_len=64, n_layer=4, n_head=2, n_embd=64)
-    gpt = GPT(Windowed(**sizes) if preset == "modern" else Windowed.gpt2(**sizes), dtype)
+    made = Windowed.gpt2(**sizes) if preset == "gpt2" else Windowed(**sizes, bias=preset == "modern, with biases")
+    gpt = GPT(made, dtype)
     generator = torch.Generator().manual_seed(1)
     for name, parameter in gpt.named_parameters():
         mean = 0.0 if parameter.dim() > 1 or "bias" in name else 0.5
@@ -38,7 +39,7 @@ def random_model(preset: str, dtype: torch.dtype = torch.float32, vocab_size: in
     return freeze(gpt)
 
 
-@pytest.fixture(params=["modern", "gpt2"])
+@pytest.fixture(params=["modern", "modern, with biases", "gpt2"])
 def preset(request: pytest.FixtureRequest) -> str:
     return request.param
 
