@@ -78,7 +78,8 @@ class SubmittedJob:
     def stop(self) -> None:
         self.job.cancel(check=False)  # it may have ended just now
 
-    kill = stop
+    def kill(self) -> None:
+        self.stop()
 
     def _told(self, how: str) -> str:
         return f"job {self.job.job_id}: {how}"
@@ -111,8 +112,6 @@ class SlurmJob(SubmittedJob):
     def stop(self) -> None:
         super().stop()
         self.queue.hurry()
-
-    kill = stop
 
 
 def look_again(folder: Path) -> None:
