@@ -1,6 +1,6 @@
 """What a training budget buys: bits per byte of `vnc fit` and of nanochat's own training script at equal FLOPs.
 
-    python benchmarks/learning.py --data DIR --tokenizer DIR --nanochat CHECKOUT
+    PYTHONPATH=. python benchmarks/learning.py --data DIR --tokenizer DIR --nanochat CHECKOUT
         [--depths 2 4 --flops 7e12 7e12] [--seeds 1 2 3] [--also 'split=--data.packing=bestfit_split']
 
 For each depth and seed, `vnc fit` as it comes and nanochat's scripts/base_train.py as it comes train the same shape on
@@ -12,7 +12,8 @@ nanochat's on a CPU).
 
 Then one scorer measures each final model in fp32 on the same rows of the validation shard, made in two ways: by
 bestfit_split, which holds every token of the text, and by nanochat's own loader, which crops. Differences are by seed,
-with their 95% interval by Student's t. A finished run leaves a result.json and is not made again.
+with their 95% interval by Student's t. A finished run leaves a result.json and is not made again; other sizes than
+those of depth and FLOPs, and other options under an old NAME, want another --out.
 
 The script of nanochat knows one seed and reads shards in order: here the seed it sets is replaced, and the order of the
 training shards is drawn by seed. It imports wandb and rustbpe, which must be installed (neither is used).
@@ -42,6 +43,7 @@ import numpy as np
 import torch
 from scipy import stats
 
+from benchmarks.training import fit_command
 from datamodules.parquet import read_shards
 from datamodules.streaming import PackedWindows, first_rows
 from datamodules.tokenized_text import TokenizedText
@@ -72,7 +74,7 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        return Path(self.options.out).resolve() / f"{self.side}_depth{self.depth}_seed{self.seed}"
+        return Path(self.options.out).resolve() / f"{self.side}_depth{self.depth}_{self.flops:g}_seed{self.seed}"
 
     @property
     def plan(self) -> TrainingPlan:
@@ -102,19 +104,14 @@ class Run:
         return dict(result)
 
     def vnc(self) -> list[str]:
-        o, plan = self.options, self.plan
-        model = dict(
-            depth=self.depth, aspect_ratio=o.aspect_ratio, head_dim=o.head_dim, sequence_len=o.sequence_len,
-            window_pattern=o.window_pattern, device_batch_size=o.rows, total_batch_tokens=o.batch_tokens,
-            num_steps=plan.num_steps,
-        )  # fmt: skip
-        return [
-            sys.executable, "-m", "cli", "fit", "--data", "FineWebEdu", f"--data.data_dir={o.data}",
-            f"--data.tokenizer={o.tokenizer}", f"--data.seed={self.seed}", f"--data.val_tokens={o.batch_tokens}",
-            *(f"--model.{key}={value}" for key, value in model.items()), "--trainer.accelerator=cpu",
-            "--samples.every_n_steps=0", f"--trainer.val_check_interval={10**6}", f"--seed_everything={self.seed}",
-            f"--runs_dir={self.folder}", "--name=run", *shlex.split(self.vnc_options),
+        o = self.options
+        more = [
+            "--data", "FineWebEdu", f"--data.data_dir={o.data}", f"--data.tokenizer={o.tokenizer}",
+            f"--data.seed={self.seed}", f"--data.val_tokens={o.batch_tokens}", f"--seed_everything={self.seed}",
+            "--name=run", *shlex.split(self.vnc_options),
         ]  # fmt: skip
+        return fit_command(o, self.folder, *more, depth=self.depth, aspect_ratio=o.aspect_ratio,
+                           num_steps=self.plan.num_steps)  # fmt: skip
 
     def nanochat(self) -> list[str]:
         o, plan = self.options, self.plan

@@ -189,16 +189,20 @@ def vnc_fit(options: argparse.Namespace, folder: Path) -> list[str]:
     data = ["--data", "TinyWorld", "--data.vocab_size", str(options.vocab_size)]
     if options.data:
         data = ["--data", "FineWebEdu", "--data.data_dir", options.data, "--data.tokenizer", options.tokenizer]
-    model = dict(
-        depth=options.depth, head_dim=options.head_dim, sequence_len=options.sequence_len, num_steps=options.steps,
-        window_pattern=options.window_pattern, device_batch_size=options.rows, total_batch_tokens=options.batch_tokens,
-        compile=options.compile,
+    more = [*data, "--trainer.callbacks+=benchmarks.training.Turns", f"--seed_everything={options.seed}"]
+    return fit_command(options, folder, *more, depth=options.depth, num_steps=options.steps, compile=options.compile)
+
+
+def fit_command(options: argparse.Namespace, folder: Path, *more: str, **model: object) -> list[str]:
+    """`vnc fit` on the CPU, without samples and validation; `model`: what of --model is not among the options."""
+    model |= dict(
+        head_dim=options.head_dim, sequence_len=options.sequence_len, window_pattern=options.window_pattern,
+        device_batch_size=options.rows, total_batch_tokens=options.batch_tokens,
     )  # fmt: skip
     return [
-        sys.executable, "-m", "cli", "fit", *data, *(f"--model.{key}={value}" for key, value in model.items()),
-        "--trainer.accelerator=cpu", "--samples.every_n_steps=0",
-        f"--trainer.val_check_interval={10**6}", "--trainer.callbacks+=benchmarks.training.Turns",
-        f"--seed_everything={options.seed}", f"--runs_dir={folder}",
+        sys.executable, "-m", "cli", "fit", *(f"--model.{key}={value}" for key, value in model.items()),
+        "--trainer.accelerator=cpu", "--samples.every_n_steps=0", f"--trainer.val_check_interval={10**6}",
+        f"--runs_dir={folder}", *more,
     ]  # fmt: skip
 
 
