@@ -3,8 +3,7 @@
 Every route computes the same thing: query i sees the keys j with 0 <= i - j < window. `masked_attention` is the plain
 reference with a full (time, time) mask; the others never build one:
 
-- CUDA, whole context: torch's fused scaled_dot_product_attention.
-- CUDA, window: FlexAttention, which skips the blocks outside the band.
+- CUDA: fused kernels that skip what lies outside the window (vnc/flash_attention.py).
 - CPU: blocks of queries, each against just the keys it can see, as plain matrix products. On CPUs with bf16 products
   this runs 1.6 to 2.2 times as fast as the fused kernel, with a window of a quarter 2 to 3.5 times; with fp32 products
   about as fast (benchmarks/attention.py).
@@ -12,7 +11,6 @@ reference with a full (time, time) mask; the others never build one:
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +18,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from vnc.flash_attention import cuda_attention
 from vnc.tiles import tiles
 
 QUERY_BLOCK = 128
@@ -30,11 +29,8 @@ def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int, sc
     time = q.size(2)
     if q.device.type == "cpu":
         return BlockCausalAttention.apply(q, k, v, min(window, time), scale)  # type: ignore[no-untyped-call,no-any-return]
-    if window >= time:
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
     if q.device.type == "cuda":
-        banded: torch.Tensor = windowed_flex_attention(q, k, v, window, scale)
-        return banded
+        return cuda_attention(q, k, v, window, scale)
     return masked_attention(q, k, v, window, scale)
 
 
@@ -48,32 +44,6 @@ def masked_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: 
     """The reference: every score is computed, then masked. Also the route of devices without a better one."""
     positions = torch.arange(q.size(2), device=q.device)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=visible(positions, positions, window), scale=scale)
-
-
-@functools.cache
-def _band(time: int, window: int, device: torch.device) -> Any:
-    from torch.nn.attention.flex_attention import create_block_mask
-
-    def inside(_b: Any, _h: Any, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-        return (query >= key) & (query - key < window)
-
-    return create_block_mask(inside, B=None, H=None, Q_LEN=time, KV_LEN=time, device=str(device))
-
-
-@functools.cache
-def _flex(compiled: bool) -> Any:
-    from torch.nn.attention.flex_attention import flex_attention
-
-    return torch.compile(flex_attention, dynamic=False) if compiled else flex_attention
-
-
-@torch.compiler.disable(recursive=False)  # type: ignore[no-untyped-call, untyped-decorator]  # a compiled block steps out here, into the kernel compiled for the band
-def windowed_flex_attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int, scale: float
-) -> torch.Tensor:
-    """FlexAttention over a banded block mask; the kernel visits only blocks that the band touches."""
-    flex = _flex(q.device.type == "cuda")  # uncompiled it is plain torch: right anywhere, fast nowhere
-    return flex(q, k, v, block_mask=_band(q.size(2), window, q.device), scale=scale)  # type: ignore[no-any-return]
 
 
 class BlockCausalAttention(torch.autograd.Function):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import functools
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 
@@ -17,16 +19,30 @@ COMPILE_SECONDS = 60.0  # for the two or three kinds of blocks of a model; likew
 def compile_in_place(
     gpt: GPT, plan: TrainingPlan, setting: Literal["auto", "on", "off"], device: torch.device, peak_flops: float
 ) -> str:
-    """Compile the blocks of `gpt` (not the whole model: equal blocks share their code) if `setting` or sense asks for
-    it, and return what was decided and why."""
+    """Compile `gpt` if `setting` or sense asks for it, and return what was decided and why.
+
+    Compiled piece by piece: equal blocks share their code, so it takes as long for 20 layers as for 4."""
     if setting == "auto":
         wanted, reason = worth_compiling(plan, device, peak_flops)
     else:
         wanted, reason = setting == "on", "as asked"
     if wanted:
-        for block in gpt.blocks:
-            block.forward = torch.compile(block.forward, dynamic=False)  # and not its hooks
+        for module, name in [*((block, "forward") for block in gpt.blocks), (gpt, "smear"), (gpt, "back_out")]:
+            setattr(module, name, compiled_for_training(getattr(module, name)))  # and not its hooks
+        gpt.compiled_loss = True
     return f"{'on' if wanted else 'off'}: {reason}"
+
+
+def compiled_for_training(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """`function`, compiled for calls that autograd records. Those have one shape; samples and scores, which come in all
+    shapes and would be compiled anew for each, run as they were."""
+    compiled = torch.compile(function, dynamic=False)
+
+    @functools.wraps(function)
+    def either(*arguments: Any, **options: Any) -> torch.Tensor:
+        return (compiled if torch.is_grad_enabled() else function)(*arguments, **options)
+
+    return either
 
 
 def worth_compiling(plan: TrainingPlan, device: torch.device, peak_flops: float) -> tuple[bool, str]:

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from vnc.evals.tree_attention import TreeLayer, TreeReading
 
 
+Mix = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # the embedding (B, T, C), and the scales of stream and embedding
+
+
 class Linear(nn.Linear):
     """A linear layer whose weights follow the dtype of its input."""
 
@@ -155,7 +158,8 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """One layer: attention and MLP, each on the normalised stream and added to it."""
+    """One layer: attention and MLP, each on the normalised stream and added to it. Before them the stream is mixed with
+    the embedding, where the model does that."""
 
     def __init__(self, config: GPTConfig, layer: int) -> None:
         super().__init__()
@@ -165,11 +169,15 @@ class Block(nn.Module):
     def forward(
         self,
         x: torch.Tensor,
+        mix: Mix | None,
         value_embedding: torch.Tensor | None,
         rotary: Rotary | None,
         cache: LayerCache | TreeLayer | None = None,
         first: int = 0,
     ) -> torch.Tensor:
+        if mix is not None:
+            x0, residual_scale, x0_scale = mix
+            x = scaled(residual_scale, x) + scaled(x0_scale, x0)
         x = x[:, first:] + self.attn(self.attn_norm(x), value_embedding, rotary, cache, first)
         return x + self.mlp(self.mlp_norm(x))  # type: ignore[no-any-return]
 
@@ -195,6 +203,8 @@ class GPT(nn.Module):
             self.smear_scale = nn.Parameter(torch.empty(1))
             self.backout_scale = nn.Parameter(torch.empty(1))
         self._rotary: Rotary | None = None
+        self.compiled_loss = False
+        """Whether `summed_loss` compiles what comes after the head's product (vnc/compiling.py)."""
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator | None = None) -> None:
@@ -268,33 +278,38 @@ class GPT(nn.Module):
             rotary = cos[positions][:, :, None, None], sin[positions][:, :, None, None]
         x0 = x
         if config.extras:
-            x = rms_norm(x)
             x = x0 = self.smear(x, cache)
         middle = x
         for layer, block in enumerate(self.blocks):
-            value_embedding = None
+            mix = value_embedding = None
             if config.extras:
-                x = scaled(self.residual_scale[layer], x) + scaled(self.x0_scale[layer], x0)
+                mix = x0, self.residual_scale[layer], self.x0_scale[layer]
                 if str(layer) in self.value_embeds:
                     value_embedding = self.value_embeds[str(layer)](inputs).to(x.dtype)
             skipped = first if layer == config.n_layer - 1 else 0
-            x = block(x, value_embedding, rotary, None if cache is None else cache.layers[layer], skipped)
+            x = block(x, mix, value_embedding, rotary, None if cache is None else cache.layers[layer], skipped)
             if layer == config.n_layer // 2:
                 middle = x
-        if config.extras:
-            x = x - scaled(self.backout_scale, middle[:, -x.size(1) :])
         if cache is not None:
             cache.advance(T)
-        return self.final_norm(x)  # type: ignore[no-any-return]
+        return self.back_out(x, middle)
 
     def smear(self, x: torch.Tensor, cache: KVCache | TreeReading | None) -> torch.Tensor:
-        """x[t] + scale * sigmoid(gate(x[t])) * x[t - 1]; nothing is added at the first position of a row."""
+        """For normalised x: x[t] + scale * sigmoid(gate(x[t])) * x[t - 1]; nothing is added at the first position of a
+        row."""
+        x = rms_norm(x)
         if cache is None:
             previous = F.pad(x[:, :-1], (0, 0, 1, 0))
         else:
             previous = cache.previous_embedding(x)
         gate = self.smear_scale.to(x.dtype) * torch.sigmoid(self.smear_gate(x[..., :SMEAR_CHANNELS]))
         return x + gate * previous
+
+    def back_out(self, x: torch.Tensor, middle: torch.Tensor) -> torch.Tensor:
+        """The last layer's stream (B, T, C), less a share of that of the middle layer (B, T or more, C), normalised."""
+        if self.config.extras:
+            x = x - scaled(self.backout_scale, middle[:, -x.size(1) :])
+        return self.final_norm(x)  # type: ignore[no-any-return]
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """(..., C) hidden states -> (..., V) capped logits, fp32."""
@@ -306,7 +321,7 @@ class GPT(nn.Module):
         hidden = self(inputs).flatten(0, 1)
         config = self.config
         return summed_cross_entropy(
-            hidden, self.head, targets.flatten(), config.vocab_size, config.logit_softcap, z_loss
+            hidden, self.head, targets.flatten(), config.vocab_size, config.logit_softcap, z_loss, self.compiled_loss
         )
 
     @torch.no_grad()

@@ -8,7 +8,8 @@ fp32. Targets of -1 count nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -18,7 +19,9 @@ from vnc.rows import IGNORED
 
 SAFE_EXPONENT = 60.0  # e^60 times any vocabulary is far inside fp32: logits capped there need no shift
 CPU_CHUNK_BYTES = 2 * 2**20  # a chunk of fp32 logits that stays in a CPU's caches
-CPU_PRODUCT_BYTES = 32 * 2**20  # logits of one product, in bf16: for each the head's gradient is read and written
+# Logits of one product, in bf16: for each of them the head's gradient is read and written.
+CPU_PRODUCT_BYTES = 32 * 2**20
+GPU_PRODUCT_BYTES = 512 * 2**20
 
 
 def chunk_tokens(vocab_size: int, device: torch.device) -> int:
@@ -31,7 +34,7 @@ def chunk_tokens(vocab_size: int, device: torch.device) -> int:
 def product_tokens(vocab_size: int, device: torch.device) -> int:
     """Tokens whose logits, in the compute dtype, come from one matrix product."""
     if device.type != "cpu":
-        return LOSS_CHUNK_TOKENS
+        return max(LOSS_CHUNK_TOKENS, GPU_PRODUCT_BYTES // (2 * vocab_size))
     return max(64, min(LOSS_CHUNK_TOKENS, CPU_PRODUCT_BYTES // (2 * vocab_size)))
 
 
@@ -47,12 +50,14 @@ def summed_cross_entropy(
     vocab_size: int,
     softcap: float = 0.0,
     z_loss: float = 0.0,
+    compiled: bool = False,
 ) -> torch.Tensor:
     """Sum of the losses of all tokens, fp32 scalar, differentiable in `hidden` and `head`.
 
-    hidden: (tokens, width) in the compute dtype. head: (padded_vocab, width) fp32. targets: (tokens,) int64.
+    hidden: (tokens, width) in the compute dtype. head: (padded_vocab, width) fp32. targets: (tokens,) int64. compiled:
+    what comes after the matrix product runs as one compiled kernel, which is what a GPU wants.
     """
-    return _SummedCrossEntropy.apply(hidden, head, targets, vocab_size, softcap, z_loss)  # type: ignore[no-untyped-call,no-any-return]
+    return _SummedCrossEntropy.apply(hidden, head, targets, vocab_size, softcap, z_loss, compiled)  # type: ignore[no-untyped-call,no-any-return]
 
 
 @torch.no_grad()
@@ -82,6 +87,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
         vocab_size: int,
         softcap: float,
         z_loss: float,
+        compiled: bool,
     ) -> torch.Tensor:
         weight = head[:vocab_size].to(hidden.dtype)
         want_gradient = any(ctx.needs_input_grad[:2])
@@ -92,11 +98,14 @@ class _SummedCrossEntropy(torch.autograd.Function):
         for start in range(0, hidden.size(0), size):
             piece, target = hidden[start : start + size], targets[start : start + size]
             logits = piece @ weight.mT
-            for rows, row_targets in _pairs(logits, target, chunk):
-                losses, gradient = _chunk(rows.float(), row_targets, softcap, z_loss, want_gradient)
-                total += losses.sum()
-                if want_gradient:
-                    rows.copy_(gradient)
+            if compiled:
+                total += _compiled_chunk()(logits, target, softcap, z_loss)
+            else:
+                for rows, row_targets in _pairs(logits, target, chunk):
+                    losses, gradient = _chunk(rows.float(), row_targets, softcap, z_loss, want_gradient)
+                    total += losses.sum()
+                    if want_gradient:
+                        rows.copy_(gradient)
             if grad_hidden is not None and grad_head is not None:
                 torch.mm(logits, weight, out=grad_hidden[start : start + size])
                 grad_head[:vocab_size] += logits.mT @ piece
@@ -108,7 +117,31 @@ class _SummedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         grad_hidden, grad_head = ctx.saved_tensors
         scale = gradients[0]
-        return grad_hidden * scale.to(grad_hidden.dtype), grad_head * scale, None, None, None, None
+        return grad_hidden * scale.to(grad_hidden.dtype), grad_head * scale, None, None, None, None, None
+
+
+@functools.cache
+def _compiled_chunk() -> Callable[[torch.Tensor, torch.Tensor, float, float], torch.Tensor]:
+    return torch.compile(plain_chunk, dynamic=False)
+
+
+def plain_chunk(logits: torch.Tensor, targets: torch.Tensor, softcap: float, z_loss: float) -> torch.Tensor:
+    """The sum of the losses of logits (tokens, vocab), which are overwritten with its gradient: in the fewest words, so
+    that a compiler makes one kernel of it that reads each row twice and writes it once."""
+    z = logits.float()
+    if softcap:
+        z = softcap * (2 * torch.sigmoid(z * (2 / softcap)) - 1)  # tanh
+    shift = 0.0 if 0 < softcap <= SAFE_EXPONENT else z.amax(dim=-1, keepdim=True)
+    valid = (targets != IGNORED)[:, None]
+    hit = torch.arange(logits.size(-1), device=logits.device) == targets[:, None]
+    log_sum = (z - shift).exp().sum(dim=-1, keepdim=True).log() + shift
+    at_target = torch.where(hit, z, 0.0).sum(dim=-1, keepdim=True)
+    losses = torch.where(valid, log_sum - at_target + z_loss * log_sum.square(), 0.0)
+    gradient = torch.where(valid, (z - log_sum).exp() * (1 + 2 * z_loss * log_sum) - hit.float(), 0.0)
+    if softcap:
+        gradient = gradient * (1 - (z / softcap).square())
+    logits.copy_(gradient)
+    return losses.sum()
 
 
 def _pairs(logits: torch.Tensor, targets: torch.Tensor, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

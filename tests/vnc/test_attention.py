@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from vnc.attention import BlockCausalAttention, attention, masked_attention, visible, windowed_flex_attention
+from vnc.attention import BlockCausalAttention, attention, masked_attention, visible
+from vnc.flash_attention import windowed_flex_attention
 
 
 def qkv(time, heads=3, head_dim=16, dtype=torch.float64, seed=0):

@@ -1,0 +1,138 @@
+"""What only a GPU can show: every route that CUDA takes computes what the CPU's does, and training on it can be resumed
+to the bit. Skipped where there is none."""
+
+import copy
+
+import pytest
+import torch
+
+from vnc.attention import masked_attention
+from vnc.compiling import compile_in_place
+from vnc.depth import make_plan
+from vnc.flash_attention import cuda_attention, windowed_flex_attention
+from vnc.gpt import GPT
+from vnc.loss import summed_cross_entropy
+from vnc.muon import muon_update, variance_shape
+from vnc.optimizer import MuonAdamW
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU with CUDA")
+
+
+def distance(found: torch.Tensor, exact: torch.Tensor) -> float:
+    """Relative to the length of what is exact; NaN is never near."""
+    return float((found.double().cpu() - exact.double().cpu()).norm() / exact.double().norm().cpu())
+
+
+def with_gradients(function, *inputs):
+    inputs = [x.detach().requires_grad_() for x in inputs]
+    y = function(*inputs)
+    generator = torch.Generator().manual_seed(5)
+    (y.float() * torch.randn(y.shape, generator=generator).to(y.device)).sum().backward()
+    return y.detach(), *(x.grad for x in inputs)
+
+
+@pytest.mark.parametrize("window", [64, 100, 512, 1024])
+@pytest.mark.parametrize("route", [cuda_attention, windowed_flex_attention])
+def test_attention_and_its_gradients(route, window):
+    generator = torch.Generator().manual_seed(window)
+    # As the blocks make them: views of (batch, time, heads, head_dim).
+    q, k, v = (torch.randn(2, 1024, 3, 128, generator=generator).bfloat16().transpose(1, 2) for _ in range(3))
+    exact = with_gradients(lambda *x: masked_attention(*x, window, 0.1), *(x.double() for x in (q, k, v)))
+    found = with_gradients(lambda *x: route(*x, window, 0.1), *(x.cuda() for x in (q, k, v)))
+    assert max(map(distance, found, exact)) < 0.01
+
+
+def test_a_window_over_fp32():
+    q, k, v = (torch.randn(1, 2, 300, 64, generator=torch.Generator().manual_seed(1)) for _ in range(3))
+    exact = masked_attention(*(x.double() for x in (q, k, v)), 100, 0.1)
+    assert distance(cuda_attention(q.cuda(), k.cuda(), v.cuda(), 100, 0.1), exact) < 2e-3  # TF32 products
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("softcap, z_loss", [(15.0, 0.0), (0.0, 1e-3)])
+def test_loss(compiled, softcap, z_loss):
+    generator = torch.Generator().manual_seed(0)
+    hidden, head = torch.randn(500, 64, generator=generator), torch.randn(1024, 64, generator=generator)
+    targets = torch.randint(-1, 1000, (500,), generator=generator)
+
+    def loss(hidden, head):
+        return summed_cross_entropy(hidden, head, targets.to(hidden.device), 1000, softcap, z_loss, compiled)[None]
+
+    exact = with_gradients(lambda h, w: summed_cross_entropy(h, w, targets, 1000, softcap, z_loss)[None],
+                           hidden.double(), head.double())  # fmt: skip
+    found = with_gradients(loss, hidden.bfloat16().cuda(), head.cuda())
+    assert max(map(distance, found, exact)) < 0.02
+    assert found[2][1000:].abs().max() == 0  # padded rows learn nothing
+
+
+@pytest.mark.parametrize("rows, cols", [(256, 256), (1024, 256), (256, 1024)])
+def test_muon(rows, cols):
+    generator = torch.Generator().manual_seed(0)
+    weights, gradient, momentum = (torch.randn(3, rows, cols, generator=generator) for _ in range(3))
+    second = torch.rand(3, *variance_shape(rows, cols), generator=generator)
+    settings = dict(lr=0.1, momentum_coefficient=0.9, beta2=0.9, weight_decay=0.1)
+    results = []
+    for device, dtype in (("cpu", torch.float32), ("cuda", torch.bfloat16)):
+        state = [x.clone().to(device) for x in (weights, gradient, momentum, second)]
+        muon_update(*state, **settings, compute_dtype=dtype)
+        results.append(state[0].cpu() - weights)
+    assert distance(results[1], results[0]) < 0.03
+
+
+def train(device: str, dtype: torch.dtype, compile: str = "off", steps: int = 3) -> tuple[list[float], GPT, MuonAdamW]:
+    plan = make_plan(
+        4, vocab_size=500, sequence_len=256, aspect_ratio=32, head_dim=64, total_batch_tokens=1024, num_steps=20
+    )
+    gpt = GPT(plan.config, dtype)
+    gpt.init_weights(torch.Generator().manual_seed(0))
+    gpt.to(device)
+    optimizer = MuonAdamW(gpt, plan)
+    compile_in_place(gpt, plan, compile, torch.device(device), 1e15)
+    ids = torch.randint(0, 500, (4, 257), generator=torch.Generator().manual_seed(1)).to(device)
+    losses = []
+    for step in range(steps):
+        loss = gpt.summed_loss(ids[:, :-1], ids[:, 1:]) / ids[:, 1:].numel()
+        loss.backward()
+        optimizer.set_schedule(plan, step + 10)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(float(loss))
+    return losses, gpt, optimizer
+
+
+@pytest.mark.parametrize("compile", ["off", "on"])
+def test_steps_of_training_follow_the_cpu(compile):
+    expected, _, _ = train("cpu", torch.float32)
+    found, gpt, _ = train("cuda", torch.bfloat16, compile)
+    assert found == pytest.approx(expected, rel=0.01)
+    assert expected[-1] < expected[0] - 0.1  # and they do learn
+    inputs = torch.randint(0, 500, (2, 200), generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        on_cpu = copy.deepcopy(gpt) if compile == "off" else None
+        losses = gpt.token_losses(inputs.cuda(), inputs.cuda())
+        if on_cpu is not None:
+            on_cpu = on_cpu.float().cpu()
+            on_cpu.compute_dtype = torch.float32
+            assert distance(losses, on_cpu.token_losses(inputs, inputs)) < 0.02
+
+
+def test_the_same_steps_give_the_same_weights():
+    """Without torch's deterministic algorithms FlashAttention's backward may add in any order."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        (_, first, _), (_, second, _) = train("cuda", torch.bfloat16), train("cuda", torch.bfloat16)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_generation_with_a_cache_says_what_the_whole_sequence_does():
+    _, gpt, _ = train("cuda", torch.bfloat16)
+    from vnc.cache import KVCache
+
+    ids = torch.randint(0, 500, (2, 100), generator=torch.Generator().manual_seed(7)).cuda()
+    with torch.no_grad():
+        whole = gpt(ids)
+        cache = KVCache(gpt.config, 2, 128, torch.bfloat16, "cuda")
+        parts = [gpt(ids[:, :60], cache), *(gpt(ids[:, i : i + 1], cache) for i in range(60, 100))]
+    assert distance(torch.cat(parts, 1), whole) < 0.02
