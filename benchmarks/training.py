@@ -1,7 +1,8 @@
 """Steps of `vnc fit` beside nanochat's on the same rows, by turns: tokens/s, loss, split of time, first step, memory.
 
     python benchmarks/training.py --data DIR --tokenizer DIR [--depth 4] [--steps 30] [--nanochat CHECKOUT]
-        [--contenders vnc nanochat-fp32 nanochat-bf16]
+        [--contenders vnc vnc-fp8 nanochat-fp32 nanochat-bf16 nanochat-bf16-flash nanochat-bf16-flash-fp8]
+        [--device cuda --together]
 
 Every contender is a process of its own that waits until it is its turn, so that all of them meet the same machine; what
 vnc trains on is `vnc fit` as it comes, with its data, callbacks and logs, held at each step by the callback `Turns`.
@@ -13,6 +14,7 @@ the process, with torch.compile's cache empty, while the others wait.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import statistics
 import subprocess
@@ -22,14 +24,15 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
 
 from vnc.depth import TrainingPlan, make_plan
-from vnc.hardware import measure_matmul
+from vnc.fp8 import suits_fp8
+from vnc.hardware import measure_matmul, peak_flops
 from vnc.schedule import decay_multiplier, lr_multiplier, muon_momentum
 
 SOCKET, ROWS = "VNC_BENCHMARK_SOCKET", "VNC_BENCHMARK_ROWS"
@@ -37,25 +40,38 @@ WARM_UP = 3  # steps whose times do not count
 
 
 class Stopwatch:
-    """Seconds spent in functions, by name."""
+    """Seconds spent in functions, by name; on a GPU those of the device, which works behind Python's back."""
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.spans: list[tuple[str, Any, Any]] = []
 
     def watch(self, owner: Any, method: str, name: str) -> None:
         function: Callable[..., Any] = getattr(owner, method)
 
         def timed(*arguments: Any, **options: Any) -> Any:
-            start = time.perf_counter()
+            start = self.mark()
             try:
                 return function(*arguments, **options)
             finally:
-                self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+                self.spans.append((name, start, self.mark()))
 
         setattr(owner, method, timed)
 
+    def mark(self) -> Any:
+        if self.device == "cpu":
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
     def take(self) -> dict[str, float]:
-        taken, self.seconds = self.seconds, {}
+        """Seconds since the last time, and the most bytes of a GPU's memory so far."""
+        taken = {"peak": float(torch.cuda.max_memory_allocated())} if self.device == "cuda" else {}
+        for name, start, end in self.spans:
+            seconds = end - start if self.device == "cpu" else start.elapsed_time(end) / 1000
+            taken[name] = taken.get(name, 0.0) + seconds
+        self.spans = []
         return taken
 
 
@@ -64,10 +80,10 @@ class Turns(Callback):
 
     def __init__(self) -> None:
         self.connection: Connection = Client(os.environ[SOCKET])
-        self.watch = Stopwatch()
 
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
         owner: Any = module
+        self.watch = Stopwatch(module.device.type)
         self.watch.watch(owner.gpt, "summed_loss", "forward")
         self.watch.watch(owner, "manual_backward", "backward")
         self.watch.watch(owner._optimizer, "step", "optimizer")
@@ -78,16 +94,20 @@ class Turns(Callback):
         self.began = time.perf_counter()
 
     def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, batch_idx: int) -> None:
-        np.save(os.environ[ROWS], batch.rows.numpy())
+        self.waited = time.perf_counter() - self.began
+        np.save(os.environ[ROWS], batch.rows.cpu().numpy())
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, *_: Any) -> None:
+        loss = float(outputs["loss"])  # waits for the device
         now = time.perf_counter()  # the step since the last turn: its data, the step, and the callbacks of the last one
-        self.connection.send({"loss": float(outputs["loss"]), "step": now - self.began, **self.watch.take()})
+        self.connection.send({"loss": loss, "step": now - self.began, "data": self.waited, **self.watch.take()})
         self.connection.recv()
         self.began = time.perf_counter()
 
 
-def nanochat_parts(checkout: str, plan: TrainingPlan, window_pattern: str, seed: int) -> tuple[Any, Any]:
+def nanochat_parts(
+    checkout: str, plan: TrainingPlan, window_pattern: str, seed: int, device: str = "cpu"
+) -> tuple[Any, Any]:
     """nanochat's model, of the plan's shape, and its optimizer, with the rates that its rules give for the plan."""
     sys.path.insert(0, checkout)
     from nanochat.gpt import GPT, GPTConfig  # type: ignore[import-not-found]
@@ -98,7 +118,7 @@ def nanochat_parts(checkout: str, plan: TrainingPlan, window_pattern: str, seed:
     torch.manual_seed(seed)
     with torch.device("meta"):
         model = GPT(config)
-    model.to_empty(device="cpu")
+    model.to_empty(device=device)
     model.init_weights()
     scale = (plan.total_batch_tokens / 2**19) ** 0.5
     decay = plan.groups["matrices"].weight_decay
@@ -107,24 +127,31 @@ def nanochat_parts(checkout: str, plan: TrainingPlan, window_pattern: str, seed:
 
 def nanochat(checkout: str, options: argparse.Namespace) -> None:
     """The other side: makes the same steps with nanochat's model and optimizer on the rows that `Turns` left."""
-    connection, watch, plan = Client(os.environ[SOCKET]), Stopwatch(), the_plan(options)
-    original, optimizer = nanochat_parts(checkout, plan, options.window_pattern, options.seed)
+    connection, watch, plan = Client(os.environ[SOCKET]), Stopwatch(options.device), the_plan(options)
+    original, optimizer = nanochat_parts(checkout, plan, options.window_pattern, options.seed, options.device)
+    if "-flash" in options.child:
+        lend_flash_attention()
+    if options.child.endswith("-fp8"):
+        from nanochat.fp8 import Float8LinearConfig, convert_to_float8_training  # type: ignore[import-not-found]
+
+        convert_to_float8_training(original, config=Float8LinearConfig.from_recipe_name("tensorwise"),
+                                   module_filter_fn=in_fp8)  # fmt: skip
     model = torch.compile(original, dynamic=False)
     decay = plan.groups["matrices"].weight_decay
     watch.watch(optimizer, "step", "optimizer")
     for step in range(options.steps):
         connection.recv()
         began = time.perf_counter()
-        rows = torch.from_numpy(np.load(os.environ[ROWS])).long()
+        rows = torch.from_numpy(np.load(os.environ[ROWS])).long().to(options.device)
+        waited = time.perf_counter() - began
         losses = []
         for micro in rows:
-            start = time.perf_counter()
+            start = watch.mark()
             loss = model(micro[:, :-1].contiguous(), micro[:, 1:].contiguous())
-            middle = time.perf_counter()
+            middle = watch.mark()
             losses.append(loss.detach())
             (loss / len(rows)).backward()
-            for name, seconds in (("forward", middle - start), ("backward", time.perf_counter() - middle)):
-                watch.seconds[name] = watch.seconds.get(name, 0.0) + seconds
+            watch.spans += [("forward", start, middle), ("backward", middle, watch.mark())]
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * lr_multiplier(plan, step)
             if group["kind"] == "muon":
@@ -133,7 +160,27 @@ def nanochat(checkout: str, options: argparse.Namespace) -> None:
         optimizer.step()
         original.zero_grad(set_to_none=True)
         mean = float(torch.stack(losses).mean())
-        connection.send({"loss": mean, "step": time.perf_counter() - began, **watch.take()})
+        connection.send({"loss": mean, "step": time.perf_counter() - began, "data": waited, **watch.take()})
+
+
+def in_fp8(module: torch.nn.Module, name: str) -> bool:
+    """nanochat's choice of layers for FP8."""
+    return isinstance(module, torch.nn.Linear) and suits_fp8(module.weight)
+
+
+def lend_flash_attention() -> None:
+    """nanochat wants FlashAttention 3, and without it masks whole matrices of scores for its windows. Where that cannot
+    be had, this gives it the kernel that ours uses."""
+    from nanochat import flash_attention  # type: ignore[import-not-found]
+
+    def with_window(q: Any, k: Any, v: Any, causal: bool = False, window_size: tuple[int, int] = (-1, -1)) -> Any:
+        assert causal
+        left = -1 if window_size[0] >= q.size(1) else window_size[0]
+        return torch.ops.aten._flash_attention_forward(
+            q, k, v, None, None, q.size(1), k.size(1), 0.0, True, False, window_size_left=left, window_size_right=0
+        )[0]
+
+    flash_attention.flash_attn.flash_attn_func = with_window
 
 
 def the_plan(options: argparse.Namespace) -> TrainingPlan:
@@ -155,8 +202,8 @@ class Contender:
             "PYTHONPATH": os.pathsep.join((str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", ""))),
         }  # fmt: skip
         command = [sys.executable, *sys.argv, "--child", name]
-        if name == "vnc":
-            command = vnc_fit(options, self.folder)
+        if name.startswith("vnc"):
+            command = vnc_fit(options, self.folder, fp8=name == "vnc-fp8")
         if name.startswith("nanochat"):
             environment["NANOCHAT_DTYPE"] = {"fp32": "float32", "bf16": "bfloat16"}[name.split("-")[1]]
         self.began = time.perf_counter()
@@ -167,17 +214,31 @@ class Contender:
         self.steps: list[dict[str, float]] = []
 
     def step(self) -> dict[str, float]:
+        self.begin_step()
+        return self.end_step()
+
+    def begin_step(self) -> None:
         if self.steps:  # it waits: after its last step it may have ended
             self.peak_bytes = most_resident(self.process.pid)
         try:
             self.connection.send("step")
+        except BrokenPipeError:
+            self.say_why_it_ended()
+
+    def end_step(self) -> dict[str, float]:
+        try:
             report: dict[str, float] = self.connection.recv()
-        except (EOFError, BrokenPipeError):
-            raise SystemExit(f"{self.name} ended: " + (self.folder / "log").read_text()[-3000:]) from None
+        except (EOFError, ConnectionResetError):
+            self.say_why_it_ended()
+        if "peak" in report:
+            self.peak_bytes = int(report["peak"])
         if not self.steps:
             self.first_step = time.perf_counter() - self.began
         self.steps.append(report)
         return report
+
+    def say_why_it_ended(self) -> NoReturn:
+        raise SystemExit(f"{self.name} ended: " + (self.folder / "log").read_text()[-3000:]) from None
 
 
 def most_resident(process: int) -> int:
@@ -185,23 +246,24 @@ def most_resident(process: int) -> int:
     return 1024 * int(Path(f"/proc/{process}/status").read_text().split("VmHWM:")[1].split()[0])
 
 
-def vnc_fit(options: argparse.Namespace, folder: Path) -> list[str]:
+def vnc_fit(options: argparse.Namespace, folder: Path, fp8: bool) -> list[str]:
     data = ["--data", "TinyWorld", "--data.vocab_size", str(options.vocab_size)]
     if options.data:
         data = ["--data", "FineWebEdu", "--data.data_dir", options.data, "--data.tokenizer", options.tokenizer]
     more = [*data, "--trainer.callbacks+=benchmarks.training.Turns", f"--seed_everything={options.seed}"]
-    return fit_command(options, folder, *more, depth=options.depth, num_steps=options.steps, compile=options.compile)
+    return fit_command(options, folder, *more, depth=options.depth, num_steps=options.steps, compile=options.compile,
+                       fp8=str(fp8).lower())  # fmt: skip
 
 
 def fit_command(options: argparse.Namespace, folder: Path, *more: str, **model: object) -> list[str]:
-    """`vnc fit` on the CPU, without samples and validation; `model`: what of --model is not among the options."""
+    """`vnc fit`, without samples and validation; `model`: what of --model is not among the options."""
     model |= dict(
         head_dim=options.head_dim, sequence_len=options.sequence_len, window_pattern=options.window_pattern,
         device_batch_size=options.rows, total_batch_tokens=options.batch_tokens,
     )  # fmt: skip
     return [
         sys.executable, "-m", "cli", "fit", *(f"--model.{key}={value}" for key, value in model.items()),
-        "--trainer.accelerator=cpu", "--samples.every_n_steps=0", f"--trainer.val_check_interval={10**6}",
+        f"--trainer.accelerator={getattr(options, 'device', 'cpu')}", "--samples.every_n_steps=0", f"--trainer.val_check_interval={10**6}",
         f"--runs_dir={folder}", *more,
     ]  # fmt: skip
 
@@ -209,21 +271,24 @@ def fit_command(options: argparse.Namespace, folder: Path, *more: str, **model: 
 def table(contenders: list[Contender], options: argparse.Namespace) -> None:
     plan = the_plan(options)
     flops_per_token = plan.total_flops / (plan.num_steps * plan.total_batch_tokens)
-    print("| | tokens/s: median (quartiles) | data and logging | forward | backward | optimizer, ms | GFLOP/s | "
-          "first step, s | peak, MB |")  # fmt: skip
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("| | tokens/s: median (quartiles) | data | forward | backward | optimizer | the rest, ms | GFLOP/s | "
+          "MFU | first step, s | peak, MB |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    peak = peak_flops(torch.device(options.device), torch.bfloat16)[0]
     for contender in contenders:
         counted = contender.steps[WARM_UP:]
         rates = sorted(plan.total_batch_tokens / step["step"] for step in counted)
         low, median, high = statistics.quantiles(rates, n=4)
         parts = {name: 1e3 * statistics.median(step[name] for step in counted) for name in PARTS}
         rest = 1e3 * statistics.median(step["step"] for step in counted) - sum(parts.values())
-        print(f"| {contender.name} | {median:,.0f} ({low:,.0f}, {high:,.0f}) | {rest:.0f} | {parts['forward']:.0f} | "
-              f"{parts['backward']:.0f} | {parts['optimizer']:.0f} | {median * flops_per_token / 1e9:.0f} | "
+        print(f"| {contender.name} | {median:,.0f} ({low:,.0f}, {high:,.0f}) | {parts['data']:.0f} | {parts['forward']:.0f} | "
+              f"{parts['backward']:.0f} | {parts['optimizer']:.0f} | {rest:.0f} | {median * flops_per_token / 1e9:.0f} | "
+              f"{median * flops_per_token / peak:.1%} | "
               f"{contender.first_step:.1f} | {contender.peak_bytes / 2**20:,.0f} |")  # fmt: skip
 
 
-PARTS = ("forward", "backward", "optimizer")
+SIZES = {"cpu": (1024, 2048), "cuda": (4096, 8192)}  # of the products that say how fast the machine can be
+PARTS = ("data", "forward", "backward", "optimizer")
 
 
 def main() -> None:
@@ -239,6 +304,9 @@ def main() -> None:
     parser.add_argument("--batch_tokens", type=int, default=16_384, help="of a step")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--together", action="store_true", help="all make their first step at once")
+    parser.add_argument("--lock", help="file: after the first steps wait until no other benchmark holds it")
     parser.add_argument("--compile", default="auto", choices=["auto", "on", "off"])
     parser.add_argument("--nanochat", help="checkout of nanochat")
     parser.add_argument("--contenders", nargs="+")
@@ -248,14 +316,21 @@ def main() -> None:
         return nanochat(options.nanochat, options)
     names = options.contenders or ["vnc", *(["nanochat-fp32", "nanochat-bf16"] if options.nanochat else [])]
     for dtype in (torch.float32, torch.bfloat16):
-        rate = max(measure_matmul(torch.device("cpu"), dtype, size) for size in (1024, 2048))
+        rate = max(measure_matmul(torch.device(options.device), dtype, size) for size in SIZES[options.device])
         print(f"{dtype}: {rate / 1e9:.0f} GFLOP/s, {torch.get_num_threads()} threads, torch {torch.__version__}")
     with tempfile.TemporaryDirectory() as folder:
         contenders = []
         try:
             for name in names:  # one after the other, so that first steps are those of a machine at rest
                 contenders.append(Contender(name, options, Path(folder)))
-                contenders[-1].step()
+                contenders[-1].begin_step()
+                if not options.together:
+                    contenders[-1].end_step()
+            for contender in contenders if options.together else []:
+                contender.end_step()
+            if options.lock:
+                lock = Path(options.lock).open("w")
+                fcntl.flock(lock, fcntl.LOCK_EX)
             for step in range(1, options.steps):
                 losses = [contender.step()["loss"] for contender in contenders]
                 if step % max(1, options.steps // 6) == 0 or step == options.steps - 1:

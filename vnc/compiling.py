@@ -9,7 +9,9 @@ from typing import Any, Literal
 import torch
 
 from vnc.depth import TrainingPlan
-from vnc.gpt import GPT
+from vnc.errors import UserError
+from vnc.fp8 import suits_fp8
+from vnc.gpt import GPT, Attention, Linear
 
 EAGER_MFU = 0.4  # share of the peak that eager steps reach, for the estimate of a run's length
 SAVED_SHARE = 0.3  # of a step's time, on CUDA: assumed
@@ -31,6 +33,25 @@ def compile_in_place(
             setattr(module, name, compiled_for_training(getattr(module, name)))  # and not its hooks
         gpt.compiled_loss = True
     return f"{'on' if wanted else 'off'}: {reason}"
+
+
+def use_fp8(gpt: GPT, device: torch.device) -> str:
+    """Have the large matrices of the blocks multiplied in 8 bits in training, and return what to say of it. UserError
+    where that cannot be done."""
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 9):
+        raise UserError("model.fp8=true needs a GPU that multiplies in 8 bits (CUDA capability 8.9 or later); "
+                        "leave it out")  # fmt: skip
+    if gpt.compute_dtype != torch.bfloat16:
+        raise UserError(f"model.fp8=true needs model.compute_dtype=bfloat16, not {gpt.compute_dtype}")
+    if gpt.config.bias:
+        raise UserError("model.fp8=true: not for models with biases (model.preset=gpt2)")
+    count = 0
+    for module in gpt.blocks.modules():
+        if isinstance(module, Attention | Linear):
+            weight = module.qkv.flatten(0, 1) if isinstance(module, Attention) else module.weight
+            module.fp8 = suits_fp8(weight)
+            count += module.fp8
+    return f"products with {count} matrices of the blocks in FP8"
 
 
 def compiled_for_training(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:

@@ -1,9 +1,10 @@
 """Attention on CUDA. Scores never reach the card's memory: a kernel makes them tile by tile and skips what lies outside
 the window.
 
-- 16-bit numbers: torch's FlashAttention (arXiv 2205.14135, 2307.08691), which knows windows. Where FlashAttention 3 or 4
-  is installed, `torch.nn.attention.activate_flash_attention_impl("FA3")` puts its kernels in the same place.
+- 16-bit numbers: torch's FlashAttention (arXiv 2205.14135, 2307.08691), which knows windows. Where FlashAttention 3 or
+  4 is installed, `torch.nn.attention.activate_flash_attention_impl("FA3")` puts its kernels in the same place.
 - The whole context: scaled_dot_product_attention, which chooses between FlashAttention and cuDNN's kernel.
+- Windows on Hopper, where its package is installed: cuDNN's kernel as well (vnc/cudnn_attention.py).
 - Windows over fp32: FlexAttention (arXiv 2412.05496).
 
 Shapes as in vnc/attention.py: (batch, heads, time, head_dim).
@@ -17,6 +18,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from vnc.cudnn_attention import takes_cudnn, windowed_cudnn_attention
+
 FLASH_CAPABILITY = 8  # Ampere and later
 FLASH_HEAD_DIM = 256  # at most, and a multiple of 8
 
@@ -25,6 +28,8 @@ def cuda_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: in
     """`vnc.attention.attention` on CUDA."""
     if window >= q.size(2):
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
+    if takes_cudnn(q):
+        return windowed_cudnn_attention(q, k, v, window, scale)
     if takes_flash(q):
         return windowed_flash_attention(q, k, v, window, scale)
     banded: torch.Tensor = windowed_flex_attention(q, k, v, window, scale)

@@ -26,6 +26,7 @@ from torch import nn
 from vnc.attention import attention
 from vnc.config import SMEAR_CHANNELS, VALUE_GATE_CHANNELS, GPTConfig
 from vnc.elementwise import Rotary, heads, rms_norm, squared_relu
+from vnc.fp8 import fp8_linear
 from vnc.loss import cap_logits, summed_cross_entropy, token_cross_entropy
 
 if TYPE_CHECKING:
@@ -33,13 +34,19 @@ if TYPE_CHECKING:
     from vnc.evals.tree_attention import TreeLayer, TreeReading
 
 
+Values = tuple[torch.Tensor, torch.Tensor]  # a table of value embeddings (rows, C), and the token ids (B, T)
 Mix = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # the embedding (B, T, C), and the scales of stream and embedding
 
 
 class Linear(nn.Linear):
     """A linear layer whose weights follow the dtype of its input."""
 
+    fp8 = False
+    """Whether training multiplies in 8 bits (vnc/fp8.py)."""
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.fp8 and torch.is_grad_enabled():
+            return fp8_linear(x, self.weight)
         return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
 
 
@@ -62,8 +69,13 @@ class Embedding(nn.Embedding):
     """Rows of a table by token id."""
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = _Lookup.apply(self.weight, ids)  # type: ignore[no-untyped-call]
-        return found
+        return lookup(self.weight, ids)
+
+
+def lookup(table: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """table[ids]: (..., C) in the dtype of the table (rows, C)."""
+    found: torch.Tensor = _Lookup.apply(table, ids)  # type: ignore[no-untyped-call]
+    return found
 
 
 class Norm(nn.Module):
@@ -105,6 +117,9 @@ def scaled(scale: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
 
 class Attention(nn.Module):
+    fp8 = False
+    """As in `Linear`, for the product of queries, keys and values."""
+
     def __init__(self, config: GPTConfig, layer: int) -> None:
         super().__init__()
         self.config, self.window = config, config.windows[layer]
@@ -122,18 +137,23 @@ class Attention(nn.Module):
     def forward(
         self,
         x: torch.Tensor,
-        value_embedding: torch.Tensor | None,
+        values: Values | None,
         rotary: Rotary | None,
         cache: LayerCache | TreeLayer | None = None,
         first: int = 0,
     ) -> torch.Tensor:
         B, T, C = x.shape
         H, D = self.config.n_head, self.config.head_dim
-        bias = None if self.qkv_bias is None else self.qkv_bias.to(x.dtype)
-        qkv = F.linear(x, self.qkv.flatten(0, 1).to(x.dtype), bias).view(B, T, 3, H, D)
+        if self.fp8 and torch.is_grad_enabled():
+            qkv = fp8_linear(x, self.qkv.flatten(0, 1))
+        else:
+            bias = None if self.qkv_bias is None else self.qkv_bias.to(x.dtype)
+            qkv = F.linear(x, self.qkv.flatten(0, 1).to(x.dtype), bias)
+        qkv = qkv.view(B, T, 3, H, D)
         qk, v = torch.split(qkv, [2, 1], dim=2)  # two slices would each make a gradient for all three
         v = v[:, :, 0]
-        if self.value_gate is not None and value_embedding is not None:
+        if self.value_gate is not None and values is not None:
+            value_embedding = lookup(*values).to(x.dtype)
             gate = 3 * torch.sigmoid(self.value_gate(x[..., :VALUE_GATE_CHANNELS]))  # (B, T, H), in (0, 3)
             v = v + gate[..., None] * value_embedding.view(B, T, H, D)
         (q, k), v = heads(qk, rotary, normalize=bool(self.config.qk_scale)), v.transpose(1, 2)  # (B, H, T, D)
@@ -170,7 +190,7 @@ class Block(nn.Module):
         self,
         x: torch.Tensor,
         mix: Mix | None,
-        value_embedding: torch.Tensor | None,
+        values: Values | None,
         rotary: Rotary | None,
         cache: LayerCache | TreeLayer | None = None,
         first: int = 0,
@@ -178,7 +198,7 @@ class Block(nn.Module):
         if mix is not None:
             x0, residual_scale, x0_scale = mix
             x = scaled(residual_scale, x) + scaled(x0_scale, x0)
-        x = x[:, first:] + self.attn(self.attn_norm(x), value_embedding, rotary, cache, first)
+        x = x[:, first:] + self.attn(self.attn_norm(x), values, rotary, cache, first)
         return x + self.mlp(self.mlp_norm(x))  # type: ignore[no-any-return]
 
 
@@ -244,6 +264,12 @@ class GPT(nn.Module):
         """(padded_vocab, C): the matrix from hidden states to logits."""
         return self.wte.weight if self.lm_head is None else self.lm_head.weight
 
+    def value_table(self, layer: int) -> torch.Tensor:
+        """(rows, C): what each token adds to the values of this layer, which must have value embeddings."""
+        embedding = self.value_embeds[str(layer)]
+        assert isinstance(embedding, Embedding)
+        return embedding.weight
+
     def rotary(self, length: int) -> Rotary:
         """cos and sin of the rotary angles, (length, D/2) each, in the compute dtype."""
         device = self.wte.weight.device
@@ -281,13 +307,13 @@ class GPT(nn.Module):
             x = x0 = self.smear(x, cache)
         middle = x
         for layer, block in enumerate(self.blocks):
-            mix = value_embedding = None
+            mix = values = None
             if config.extras:
                 mix = x0, self.residual_scale[layer], self.x0_scale[layer]
                 if str(layer) in self.value_embeds:
-                    value_embedding = self.value_embeds[str(layer)](inputs).to(x.dtype)
+                    values = self.value_table(layer), inputs
             skipped = first if layer == config.n_layer - 1 else 0
-            x = block(x, mix, value_embedding, rotary, None if cache is None else cache.layers[layer], skipped)
+            x = block(x, mix, values, rotary, None if cache is None else cache.layers[layer], skipped)
             if layer == config.n_layer // 2:
                 middle = x
         if cache is not None:

@@ -13,7 +13,7 @@ import torch
 from vnc import batch_size, batch_trial, run_checkpoint
 from vnc import checkpoint as files
 from vnc.bits_per_byte import BitsPerByte
-from vnc.compiling import compile_in_place
+from vnc.compiling import compile_in_place, use_fp8
 from vnc.depth import Preset, Stage, TrainingPlan, make_plan
 from vnc.errors import UserError
 from vnc.gpt import GPT
@@ -46,6 +46,7 @@ class VNCModule(lightning.LightningModule):
     clip_norm: Largest norm of all gradients together; larger ones are scaled down to it. null is off.
     compute_dtype: auto, bfloat16 or float32: the dtype of matrix products. Weights stay fp32.
     compile: auto compiles the blocks on a GPU, where it pays for itself over the planned steps.
+    fp8: Multiply the blocks' large matrices in 8 bits in training: faster from about depth 20 on, on GPUs that can.
     init_from: Checkpoint whose weights and sizes to start from; null starts from random weights.
     stage: pretraining or midtraining: which recipe sets rates and schedule (see vnc/depth.py). When auto,
         midtraining where chat data meets init_from.
@@ -78,6 +79,7 @@ class VNCModule(lightning.LightningModule):
         clip_norm: float | None = None,
         compute_dtype: Literal["auto", "bfloat16", "float32"] = "auto",
         compile: Literal["auto", "on", "off"] = "auto",
+        fp8: bool = False,
         init_from: str | None = None,
         stage: Stage | Literal["auto"] = "auto",
         init_optimizer: bool | None = None,
@@ -103,7 +105,7 @@ class VNCModule(lightning.LightningModule):
         if clip_norm is not None and not clip_norm > 0:
             raise UserError(f"clip_norm={clip_norm}: must be positive, or null for none")
         self.z_loss, self.compute_dtype_setting, self.compile_setting = z_loss, compute_dtype, compile
-        self.clip_norm = clip_norm
+        self.clip_norm, self.fp8 = clip_norm, fp8
         if init_from is None and (stage == "midtraining" or init_optimizer):
             raise UserError("model.stage=midtraining and model.init_optimizer need a pretrained model: give "
                             "--model.init_from CHECKPOINT")  # fmt: skip
@@ -191,8 +193,9 @@ class VNCModule(lightning.LightningModule):
         else:
             # Drawn on the CPU whatever the device, so that one seed means one model.
             seed = torch.initial_seed() % 2**63
-            on_cpu = gpt if device.type == "cpu" else GPT(self.plan.config, dtype)
-            on_cpu.init_weights(torch.Generator().manual_seed(seed))
+            with torch.device("cpu"):  # Lightning calls this where new tensors are made on the GPU
+                on_cpu = gpt if device.type == "cpu" else GPT(self.plan.config, dtype)
+                on_cpu.init_weights(torch.Generator().manual_seed(seed))
             if on_cpu is not gpt:
                 gpt.load_state_dict(on_cpu.state_dict())
         self.gpt = gpt
@@ -236,6 +239,8 @@ class VNCModule(lightning.LightningModule):
 
     def on_fit_start(self) -> None:
         self.peak_flops, source = peak_flops(self.device, self.gpt.compute_dtype)
+        if self.fp8:
+            self.notes.append(use_fp8(self.gpt, self.device))
         choice = compile_in_place(self.gpt, self.plan, self.compile_setting, self.device, self.peak_flops)
         self.notes += [f"compile {choice}", f"MFU is against {self.peak_flops / 1e12:.3g} TFLOP/s ({source})"]
 

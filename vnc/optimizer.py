@@ -21,7 +21,7 @@ import torch
 
 from vnc.buckets import Bucket, Piece
 from vnc.depth import TrainingPlan
-from vnc.gpt import GPT
+from vnc.gpt import GPT, Block
 from vnc.reducer import GradientReducer, storage_bytes
 from vnc.schedule import decay_multiplier, lr_multiplier, muon_momentum
 from vnc.shards import MatrixShard, Shard, TableShard, TinyShard, is_tiny
@@ -177,12 +177,14 @@ class MuonAdamW(torch.optim.Optimizer):
             return hook
 
         of_blocks = set()
-        for block in gpt.blocks:
-            of_blocks |= set(block.parameters())
-            block.register_forward_pre_hook(wait(self.bucket_of[p] for p in block.parameters()))
-        for embedding in (gpt.wte, *gpt.value_embeds.values()):
-            embedding.register_forward_pre_hook(wait(self.bucket_of[p] for p in embedding.parameters()))
-        of_blocks |= set(gpt.wte.parameters()) | set(gpt.value_embeds.parameters())
+        for layer, block in enumerate(gpt.blocks):
+            used = list(block.parameters())
+            if str(layer) in gpt.value_embeds:
+                used += gpt.value_embeds[str(layer)].parameters()
+            of_blocks |= set(used)
+            block.register_forward_pre_hook(wait(self.bucket_of[p] for p in used))
+        gpt.wte.register_forward_pre_hook(wait(self.bucket_of[p] for p in gpt.wte.parameters()))
+        of_blocks |= set(gpt.wte.parameters())
         # The head is used by the losses, which begin with the model's own forward.
         head = set(gpt.lm_head.parameters()) if gpt.lm_head is not None else set()
         gpt.register_forward_pre_hook(wait(self.bucket_of[p] for p in set(gpt.parameters()) - of_blocks - head))
@@ -252,9 +254,11 @@ def backward_order(gpt: GPT) -> list[torch.nn.Parameter]:
     """All parameters, roughly as backward completes their gradients: head, blocks from the last to the first with their
     value embeddings, then what all layers use, then positions and tokens."""
     order = [*gpt.lm_head.parameters()] if gpt.lm_head is not None else []
-    for layer in reversed(range(len(gpt.blocks))):
-        order += reversed([p for p in gpt.blocks[layer].parameters() if not is_tiny(p)])
-        if str(layer) in gpt.value_embeds:
-            order += gpt.value_embeds[str(layer)].parameters()
+    for layer, block in reversed(list(enumerate(gpt.blocks))):
+        assert isinstance(block, Block)
+        for parameter in reversed([p for p in block.parameters() if not is_tiny(p)]):
+            if parameter is block.attn.qkv and str(layer) in gpt.value_embeds:
+                order += gpt.value_embeds[str(layer)].parameters()  # looked up after this product
+            order.append(parameter)
     rest = [p for p in reversed(list(gpt.parameters())) if p not in set(order)]
     return order + sorted(rest, key=lambda p: not is_tiny(p))

@@ -48,9 +48,10 @@ def test_one_layer_by_hand():
     """The modern block, written out with plain loops over heads and torch's own masked attention."""
     gpt = make(depth=2)
     config, block = gpt.config, gpt.blocks[1]
-    x, value = torch.randn(2, 9, config.n_embd), torch.randn(2, 9, config.n_embd)
+    x, table, ids = torch.randn(2, 9, config.n_embd), torch.randn(50, config.n_embd), torch.randint(50, (2, 9))
+    value = table[ids]
     cos, sin = gpt.rotary(9)
-    found = block(x, None, value, (cos[:, None, None], sin[:, None, None]))
+    found = block(x, None, (table, ids), (cos[:, None, None], sin[:, None, None]))
 
     normed = F.rms_norm(x, (config.n_embd,))
     q, k, v = (normed @ block.attn.qkv[i].T for i in range(3))

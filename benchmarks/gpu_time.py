@@ -1,0 +1,110 @@
+"""Where a GPU's time goes in training: kernels of a compiled micro-batch, an eager one, and a step of the optimizer.
+
+    PYTHONPATH=. python benchmarks/gpu_time.py [--depth 12] [--rows 32] [--top 25] [--compile on off] [--fp8]
+
+Prints, for each of them, the time of the device by kind of kernel and the longest kernels, and how far the whole is
+from the time that its matrix products would take at the card's data-sheet rate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import defaultdict
+from collections.abc import Callable
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from vnc.compiling import compile_in_place, use_fp8
+from vnc.depth import make_plan
+from vnc.gpt import GPT
+from vnc.hardware import peak_flops
+from vnc.optimizer import MuonAdamW
+
+KINDS = {
+    "attention": ("flash", "fmha", "flex", "sdpa"),
+    "matrix product": ("gemm", "nvjet", "cutlass", "splitk", "xmma"),
+    "sort and scatter": ("sort", "Sort", "embedding", "scatter", "index", "Radix", "krn_"),
+    "copy and fill": ("Memcpy", "Memset", "copy", "Fill", "fill"),
+    "compiled": ("triton",),
+}
+
+
+def kind_of(kernel: str) -> str:
+    return next((kind for kind, words in KINDS.items() if any(word in kernel for word in words)), "other")
+
+
+def show(title: str, work: Callable[[], None], flops: float, peak: float, top: int) -> None:
+    for _ in range(2):
+        work()
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(3):
+        work()
+    torch.cuda.synchronize()
+    seconds = (time.perf_counter() - start) / 3
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        work()
+        torch.cuda.synchronize()
+    kernels: dict[str, tuple[float, int]] = {}
+    kinds: dict[str, float] = defaultdict(float)
+    for event in profiler.key_averages():
+        if event.self_device_time_total > 0:
+            kernels[event.key] = event.self_device_time_total / 1e3, event.count
+            kinds[kind_of(event.key)] += event.self_device_time_total / 1e3
+    busy = sum(kinds.values())
+    print(f"\n{title}: {seconds * 1e3:.1f} ms, of which the device works {busy:.1f}; "
+          f"{flops / seconds / peak:.1%} of {peak / 1e12:.0f} TFLOP/s", flush=True)  # fmt: skip
+    print("  " + ", ".join(f"{kind} {ms:.1f}" for kind, ms in sorted(kinds.items(), key=lambda item: -item[1])))
+    for name, (ms, count) in sorted(kernels.items(), key=lambda item: -item[1][0])[:top]:
+        print(f"  {ms:8.2f} ms {count:5}  {name[:110]}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--depth", type=int, default=12)
+    parser.add_argument("--rows", type=int, default=32, help="of 2,048 tokens in a micro-batch")
+    parser.add_argument("--top", type=int, default=25)
+    parser.add_argument("--compile", nargs="+", default=["on", "off"])
+    parser.add_argument("--fp8", action="store_true")
+    options = parser.parse_args()
+    device, plan = torch.device("cuda"), make_plan(options.depth, num_steps=10)
+    peak = peak_flops(device, torch.bfloat16)[0]
+    for setting in options.compile:
+        gpt = GPT(plan.config, torch.bfloat16)
+        gpt.init_weights()
+        gpt.to(device)
+        optimizer = MuonAdamW(gpt, plan)
+        if options.fp8:
+            print(use_fp8(gpt, device))
+        compile_in_place(gpt, plan, setting, device, peak)
+        ids = torch.randint(plan.config.vocab_size, (options.rows, plan.config.sequence_len + 1), device=device)
+        inputs, targets = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
+        torch.cuda.reset_peak_memory_stats()
+
+        def micro_batch() -> None:
+            optimizer.reducer.begin(last=False)
+            (gpt.summed_loss(inputs, targets) / targets.numel()).backward()
+            optimizer.reducer.flush()
+
+        start = time.perf_counter()
+        micro_batch()
+        torch.cuda.synchronize()
+        print(f"\ncompile {setting}: first micro-batch after {time.perf_counter() - start:.1f} s")
+        show(f"micro-batch, compile {setting}", micro_batch, plan.flops_per_token * targets.numel(), peak, options.top)
+        print(f"  at most {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
+
+    def step() -> None:
+        optimizer.finish_gradients()
+        optimizer.owned_square()
+        optimizer.set_schedule(plan, 5)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    width = plan.config.n_embd
+    show("optimizer", step, 280 * plan.config.n_layer * width**3, peak, options.top)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Training's matrix products in 8-bit floating point (arXiv 2209.05433), at twice the rate of bf16 on Hopper and later.
+
+Inputs and weights are rounded to e4m3 (largest 448), gradients to e5m2 (largest 57,344), each tensor scaled so that its
+own largest number just fits. Sums are fp32, results bf16; weights and the optimizer stay fp32. Rounding and scaling
+cost passes over the tensors, which a compiler joins to their neighbours.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+SMALLEST = 128  # rows or columns: smaller matrices are not worth it
+LARGEST = {torch.float8_e4m3fn: 448.0, torch.float8_e5m2: 57_344.0}  # finite numbers of the two formats
+
+
+def fp8_linear(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """x W^T (..., out) in the dtype of x (..., in) for weight (out, in); sizes are multiples of 16."""
+    y: torch.Tensor = _Fp8Linear.apply(x.flatten(0, -2), weight.to(x.dtype))  # type: ignore[no-untyped-call]
+    return y.view(*x.shape[:-1], -1)
+
+
+def suits_fp8(weight: torch.Tensor) -> bool:
+    return min(weight.shape) >= SMALLEST and all(size % 16 == 0 for size in weight.shape)
+
+
+def rounded(x: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """(8-bit numbers, fp32 scalar): their product is nearly x."""
+    scale = x.abs().amax().float().clamp(min=1e-12) / LARGEST[dtype]
+    return (x.float() / scale).clamp(-LARGEST[dtype], LARGEST[dtype]).to(dtype), scale
+
+
+class _Fp8Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        x8, x_scale = rounded(x, torch.float8_e4m3fn)
+        weight8, weight_scale = rounded(weight, torch.float8_e4m3fn)
+        ctx.save_for_backward(x8, x_scale, weight8, weight_scale)
+        ctx.dtype = x.dtype
+        return _product(x8, weight8.t(), x_scale, weight_scale, ctx.dtype, fast=True)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x8, x_scale, weight8, weight_scale = ctx.saved_tensors
+        gradient, scale = rounded(gradients[0], torch.float8_e5m2)
+        of_x = _product(gradient, _by_columns(weight8), scale, weight_scale, ctx.dtype)
+        of_weight = _product(gradient.t().contiguous(), _by_columns(x8), scale, x_scale, ctx.dtype)
+        return of_x, of_weight
+
+
+def _by_columns(matrix: torch.Tensor) -> torch.Tensor:
+    """The same matrix, laid out column after column: the kernel wants the right-hand side so."""
+    return matrix.t().contiguous().t()
+
+
+def _product(
+    a: torch.Tensor, b: torch.Tensor, a_scale: torch.Tensor, b_scale: torch.Tensor, dtype: torch.dtype,
+    fast: bool = False,
+) -> torch.Tensor:  # fmt: skip
+    """fast: sums with fewer bits, enough for what goes forward."""
+    return torch._scaled_mm(a, b, scale_a=a_scale, scale_b=b_scale, out_dtype=dtype, use_fast_accum=fast)
