@@ -263,8 +263,8 @@ def fit_command(options: argparse.Namespace, folder: Path, *more: str, **model: 
     )  # fmt: skip
     return [
         sys.executable, "-m", "cli", "fit", *(f"--model.{key}={value}" for key, value in model.items()),
-        f"--trainer.accelerator={getattr(options, 'device', 'cpu')}", "--samples.every_n_steps=0", f"--trainer.val_check_interval={10**6}",
-        f"--runs_dir={folder}", *more,
+        f"--trainer.accelerator={getattr(options, 'device', 'cpu')}", "--samples.every_n_steps=0",
+        f"--trainer.val_check_interval={10**6}", f"--runs_dir={folder}", *more,
     ]  # fmt: skip
 
 
@@ -279,11 +279,11 @@ def table(contenders: list[Contender], options: argparse.Namespace) -> None:
         counted = contender.steps[WARM_UP:]
         rates = sorted(plan.total_batch_tokens / step["step"] for step in counted)
         low, median, high = statistics.quantiles(rates, n=4)
-        parts = {name: 1e3 * statistics.median(step[name] for step in counted) for name in PARTS}
-        rest = 1e3 * statistics.median(step["step"] for step in counted) - sum(parts.values())
-        print(f"| {contender.name} | {median:,.0f} ({low:,.0f}, {high:,.0f}) | {parts['data']:.0f} | {parts['forward']:.0f} | "
-              f"{parts['backward']:.0f} | {parts['optimizer']:.0f} | {rest:.0f} | {median * flops_per_token / 1e9:.0f} | "
-              f"{median * flops_per_token / peak:.1%} | "
+        parts = [1e3 * statistics.median(step[name] for step in counted) for name in PARTS]
+        parts.append(1e3 * statistics.median(step["step"] for step in counted) - sum(parts))
+        flops = median * flops_per_token
+        print(f"| {contender.name} | {median:,.0f} ({low:,.0f}, {high:,.0f}) | "
+              f"{' | '.join(f'{part:.0f}' for part in parts)} | {flops / 1e9:.0f} | {flops / peak:.1%} | "
               f"{contender.first_step:.1f} | {contender.peak_bytes / 2**20:,.0f} |")  # fmt: skip
 
 
@@ -318,7 +318,7 @@ def main() -> None:
     for dtype in (torch.float32, torch.bfloat16):
         rate = max(measure_matmul(torch.device(options.device), dtype, size) for size in SIZES[options.device])
         print(f"{dtype}: {rate / 1e9:.0f} GFLOP/s, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, Path(options.lock or os.devnull).open("w") as lock:
         contenders = []
         try:
             for name in names:  # one after the other, so that first steps are those of a machine at rest
@@ -329,7 +329,6 @@ def main() -> None:
             for contender in contenders if options.together else []:
                 contender.end_step()
             if options.lock:
-                lock = Path(options.lock).open("w")
                 fcntl.flock(lock, fcntl.LOCK_EX)
             for step in range(1, options.steps):
                 losses = [contender.step()["loss"] for contender in contenders]

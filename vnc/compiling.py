@@ -13,9 +13,10 @@ from vnc.errors import UserError
 from vnc.fp8 import suits_fp8
 from vnc.gpt import GPT, Attention, Linear
 
-EAGER_MFU = 0.4  # share of the peak that eager steps reach, for the estimate of a run's length
-SAVED_SHARE = 0.3  # of a step's time, on CUDA: assumed
-COMPILE_SECONDS = 60.0  # for the two or three kinds of blocks of a model; likewise
+# Measured at depth 12 on an H200 (docs/PERFORMANCE.md).
+EAGER_MFU = 0.2  # share of the peak that eager steps reach, for the estimate of a run's length
+SAVED_SHARE = 0.5  # of a step's time
+COMPILE_SECONDS = 35.0  # for the four kinds of blocks of a model, and what is before and after them
 
 
 def compile_in_place(

@@ -103,7 +103,7 @@ def _graph(
 ) -> Any:
     """The built operation, a function of tensors of these layouts: q, k, v, out and sums, and in backward the gradient
     of out and those of q, k and v. It writes to those that are results."""
-    import cudnn  # type: ignore[import-not-found]
+    import cudnn
 
     single = cudnn.data_type.FLOAT
     half = cudnn.data_type.BFLOAT16 if dtype == torch.bfloat16 else cudnn.data_type.HALF

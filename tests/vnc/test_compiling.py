@@ -40,6 +40,12 @@ def test_compiled_blocks_give_the_same_losses_and_gradients():
         loss = gpt.summed_loss(ids[:, :-1], ids[:, 1:])
         loss.backward()
         results.append((loss.detach(), gpt.blocks[0].attn.qkv.grad))
+    # Scores and samples come in all shapes: nothing is compiled for them.
+    compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    with torch.no_grad():
+        for length in (5, 6):
+            assert gpt.token_losses(ids[:, :length], ids[:, 1 : 1 + length]).shape == (4, length)
+    assert 0 < compiled == torch._dynamo.utils.counters["stats"]["unique_graphs"]
     (loss, gradient), (compiled_loss, compiled_gradient) = results
     assert torch.allclose(loss, compiled_loss, rtol=1e-5)
     assert torch.allclose(gradient, compiled_gradient, rtol=1e-3, atol=1e-5)

@@ -1,12 +1,15 @@
 """The model: what it may see, how its parts add up, how it starts."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from vnc.depth import model_config
+from vnc.depth import make_plan, model_config
 from vnc.elementwise import rotate
 from vnc.gpt import GPT
+from vnc.module import VNCModule
 
 
 def make(preset="modern", depth=4, dtype=torch.float32, **sizes):
@@ -146,3 +149,14 @@ def test_bfloat16_stays_close_to_float32():
     ids = torch.randint(0, 100, (4, 33))
     losses = [gpt.summed_loss(ids[:, :-1], ids[:, 1:]).item() / 128 for gpt in (exact, rounded)]
     assert losses[0] == pytest.approx(losses[1], rel=0.01)
+
+
+def test_weights_are_drawn_on_the_cpu_wherever_new_tensors_are_made():
+    """Lightning calls configure_model where they are made on the GPU, which the CPU's generator cannot fill; the meta
+    device stands for it."""
+    module = VNCModule(depth=2)
+    module.plan = make_plan(2, vocab_size=100, sequence_len=32, aspect_ratio=16, head_dim=16, num_steps=1)
+    module._trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("meta")))
+    with torch.device("meta"), pytest.warns(UserWarning, match="no-op"):
+        module.configure_model()
+    assert module.gpt.wte.weight.device.type == "meta"
