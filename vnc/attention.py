@@ -18,7 +18,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from vnc.flash_attention import cuda_attention
+from vnc.flash_attention import cuda_attention, has_kernel
 from vnc.tiles import tiles
 
 QUERY_BLOCK = 128
@@ -29,7 +29,7 @@ def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int, sc
     time = q.size(2)
     if q.device.type == "cpu":
         return BlockCausalAttention.apply(q, k, v, min(window, time), scale)  # type: ignore[no-untyped-call,no-any-return]
-    if q.device.type == "cuda":
+    if q.device.type == "cuda" and has_kernel(q, window):
         return cuda_attention(q, k, v, window, scale)
     return masked_attention(q, k, v, window, scale)
 

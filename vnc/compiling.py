@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
+import shutil
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -75,6 +77,8 @@ def worth_compiling(plan: TrainingPlan, device: torch.device, peak_flops: float)
         return False, "on a CPU the blocks' gradients are written by hand (vnc/elementwise.py)"
     if device.type != "cuda":
         return False, f"not tested on {device.type}"
+    if not any(map(shutil.which, (os.environ.get("CC", "cc"), "gcc", "clang"))):
+        return False, "no C compiler is installed"
     seconds = plan.total_flops / plan.world_size / (EAGER_MFU * peak_flops)
     saved = SAVED_SHARE * seconds
     return (

@@ -28,12 +28,18 @@ def cuda_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: in
     """`vnc.attention.attention` on CUDA."""
     if window >= q.size(2):
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
-    if takes_cudnn(q):
+    if torch.is_grad_enabled() and takes_cudnn(q):
         return windowed_cudnn_attention(q, k, v, window, scale)
     if takes_flash(q):
         return windowed_flash_attention(q, k, v, window, scale)
     banded: torch.Tensor = windowed_flex_attention(q, k, v, window, scale)
     return banded
+
+
+def has_kernel(q: torch.Tensor, window: int) -> bool:
+    """Whether `cuda_attention` should have this. cuDNN and FlexAttention prepare each length anew, which pays in
+    training; scores come in all lengths."""
+    return window >= q.size(2) or torch.is_grad_enabled() or takes_flash(q)
 
 
 def takes_flash(q: torch.Tensor) -> bool:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vnc.attention import BlockCausalAttention, attention, masked_attention, visible
-from vnc.flash_attention import windowed_flex_attention
+from vnc.flash_attention import has_kernel, windowed_flex_attention
 
 
 def qkv(time, heads=3, head_dim=16, dtype=torch.float64, seed=0):
@@ -72,3 +72,10 @@ def test_visible_counts_the_query_itself():
         [False, True, True, False],
         [False, False, True, True],
     ]
+
+
+def test_kernels_that_prepare_each_length_anew_are_for_training():
+    q = torch.empty(1, 1, 64, 8)  # fp32, which FlashAttention does not take
+    assert has_kernel(q, window=32) and has_kernel(q, window=64)
+    with torch.no_grad():
+        assert not has_kernel(q, window=32) and has_kernel(q, window=64)

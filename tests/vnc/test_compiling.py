@@ -10,10 +10,13 @@ from vnc.depth import make_plan
 from vnc.gpt import GPT
 
 
-def test_long_runs_compile_on_a_gpu_and_short_ones_do_not():
+def test_long_runs_compile_on_a_gpu_and_short_ones_do_not(monkeypatch):
     cuda = torch.device("cuda")
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     assert not worth_compiling(make_plan(4, num_steps=1), cuda, 1e15)[0]
     assert worth_compiling(make_plan(12, num_steps=100_000), cuda, 1e15)[0]
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert worth_compiling(make_plan(12, num_steps=100_000), cuda, 1e15) == (False, "no C compiler is installed")
 
 
 @pytest.mark.parametrize("peak_flops", [1e9, 1e15])

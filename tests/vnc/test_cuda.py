@@ -6,7 +6,7 @@ import copy
 import pytest
 import torch
 
-from vnc.attention import masked_attention
+from vnc.attention import attention, masked_attention
 from vnc.compiling import compile_in_place, use_fp8
 from vnc.cudnn_attention import takes_cudnn, windowed_cudnn_attention
 from vnc.depth import make_plan
@@ -53,6 +53,14 @@ def test_attention_and_its_gradients(route, window):
     exact = with_gradients(lambda *x: masked_attention(*x, window, 0.1), *(x.double() for x in (q, k, v)))
     found = with_gradients(lambda *x: route(*x, window, 0.1), *(x.cuda() for x in (q, k, v)))
     assert max(map(distance, found, exact)) < 0.01
+
+
+@pytest.mark.parametrize("dtype, bound", [(torch.bfloat16, 0.01), (torch.float32, 2e-3)])
+def test_scores_of_any_length_without_gradients(dtype, bound):
+    q, k, v = (torch.randn(1, 2, 301, 64, generator=torch.Generator().manual_seed(1)).to(dtype) for _ in range(3))
+    exact = masked_attention(*(x.double() for x in (q, k, v)), 100, 0.1)
+    with torch.no_grad():
+        assert distance(attention(q.cuda(), k.cuda(), v.cuda(), 100, 0.1), exact) < bound
 
 
 def test_a_window_over_fp32():
