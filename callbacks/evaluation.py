@@ -106,6 +106,8 @@ class Evaluation(Callback):
     def _attempt(self, trainer: Trainer, module: Any, share: Share) -> SuiteResult | str:
         """The result, or what went wrong in words. Nothing but the user ends the run."""
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+        optimizer: Any = trainer.optimizers[0]
+        optimizer.wait_for_weights()  # what other processes have updated may still be on its way
         try:
             loaded = LoadedModel(
                 frozen_copy(module.gpt), datamodule.tokenizer, datamodule.chat, Path("the model in training")

@@ -3,18 +3,23 @@
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from callbacks import CoreEval
 from tests.fitting import SMALL, losses, tensors, vnc
 from tests.launching import Process, ended, ranks
 from tests.vnc.evals.conftest import write_bundle
-from vnc.checkpoint import load_model
+from vnc.checkpoint import LoadedModel, load_model
+from vnc.depth import model_config
 from vnc.evals.bundle import read_bundle
+from vnc.evals.prompts import WHOLE
 from vnc.evals.suite import score_bundle
+from vnc.gpt import GPT
 
 EVERY_5 = ["--core_eval.every_n_steps", "5", "--core_eval.max_examples", "5"]
 FEW = ["--model.num_steps", "10", "--trainer.accelerator", "cpu"]
@@ -124,6 +129,22 @@ def test_mistakes_are_told_before_the_first_step(
     assert vnc(monkeypatch, "fit", *SMALL, *FEW, *arguments, "--name", "run") == 2
     lines = capfd.readouterr().err.splitlines()
     assert any(message in line for line in lines) and not any("Traceback" in line for line in lines)
+
+
+def test_weights_still_on_their_way_are_waited_for() -> None:
+    gpt = GPT(model_config(1, vocab_size=64, sequence_len=16, aspect_ratio=32, head_dim=32))
+
+    class Optimizer:
+        def wait_for_weights(self) -> None:
+            gpt.wte.weight.data.fill_(7.0)
+
+    class Reads(CoreEval):
+        def score(self, loaded: LoadedModel, *_: Any) -> Any:
+            return loaded.gpt.wte.weight.mean().item()
+
+    trainer: Any = SimpleNamespace(optimizers=[Optimizer()], datamodule=SimpleNamespace(tokenizer=None, chat=False))
+    module: Any = SimpleNamespace(gpt=gpt)
+    assert Reads()._attempt(trainer, module, WHOLE) == 7.0
 
 
 @pytest.mark.slow
