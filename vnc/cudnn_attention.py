@@ -15,17 +15,22 @@ import torch
 
 INSTALLED = importlib.util.find_spec("cudnn") is not None
 CAPABILITY = 9  # Hopper: before it FlashAttention is as fast
-HEAD_DIM = 128  # at most, and a multiple of 8
+HEAD_DIM = 128  # at most
 
 
 def takes_cudnn(q: torch.Tensor) -> bool:
     """Whether the package is there, and tensors like `q` (..., head_dim) are what the kernels are good at."""
+    return INSTALLED and suits_kernel(q, HEAD_DIM, CAPABILITY)
+
+
+def suits_kernel(q: torch.Tensor, head_dim: int, capability: int) -> bool:
+    """Whether a kernel for 16-bit numbers, for heads of at most `head_dim` channels in eights and for GPUs from
+    `capability` on takes tensors like `q`."""
     return (
         q.dtype in (torch.bfloat16, torch.float16)
         and q.size(-1) % 8 == 0
-        and q.size(-1) <= HEAD_DIM
-        and torch.cuda.get_device_capability(q.device)[0] >= CAPABILITY
-        and INSTALLED
+        and q.size(-1) <= head_dim
+        and torch.cuda.get_device_capability(q.device)[0] >= capability
     )
 
 
@@ -44,7 +49,7 @@ def _attend(
     """(result, log of each query's sum of exponentials (batch, heads, time, 1) fp32)."""
     B, T, H, _ = q.shape
     out, log_sums = q.new_empty(q.shape), q.new_empty((B, H, T, 1), dtype=torch.float32)
-    _graph(False, window, scale, q.device, q.dtype, *_layouts(q, k, v, out, log_sums))(q, k, v, out, log_sums)
+    _graph(False, False, window, scale, q.device, q.dtype, *_layouts(q, k, v, out, log_sums))(q, k, v, out, log_sums)
     return out, log_sums
 
 
@@ -56,7 +61,8 @@ def _attend_backward(
     gradient = gradient.contiguous()
     results = tuple(x.new_empty(x.shape) for x in (q, k, v))
     tensors = (q, k, v, out, log_sums, gradient, *results)
-    _graph(True, window, scale, q.device, q.dtype, *_layouts(*tensors))(*tensors)
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    _graph(True, deterministic, window, scale, q.device, q.dtype, *_layouts(*tensors))(*tensors)
     return results  # type: ignore[return-value]
 
 
@@ -99,7 +105,13 @@ def _handle(device: torch.device) -> Any:
 
 @functools.cache
 def _graph(
-    backward: bool, window: int, scale: float, device: torch.device, dtype: torch.dtype, *layouts: Layout
+    backward: bool,
+    deterministic: bool,
+    window: int,
+    scale: float,
+    device: torch.device,
+    dtype: torch.dtype,
+    *layouts: Layout,
 ) -> Any:
     """The built operation, a function of tensors of these layouts: q, k, v, out and sums, and in backward the gradient
     of out and those of q, k and v. It writes to those that are results."""
@@ -122,7 +134,6 @@ def _graph(
     q, k, v = (given(place) for place in range(3))
     if backward:
         out, sums, gradient = (given(place) for place in range(3, 6))
-        deterministic = torch.are_deterministic_algorithms_enabled()
         results = graph.sdpa_backward(
             q=q, k=k, v=v, o=out, dO=gradient, stats=sums, use_deterministic_algorithm=deterministic, **band
         )

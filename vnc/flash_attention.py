@@ -18,10 +18,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from vnc.cudnn_attention import takes_cudnn, windowed_cudnn_attention
+from vnc.cudnn_attention import suits_kernel, takes_cudnn, windowed_cudnn_attention
 
 FLASH_CAPABILITY = 8  # Ampere and later
-FLASH_HEAD_DIM = 256  # at most, and a multiple of 8
+FLASH_HEAD_DIM = 256  # at most
 
 
 def cuda_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int, scale: float) -> torch.Tensor:
@@ -44,12 +44,7 @@ def has_kernel(q: torch.Tensor, window: int) -> bool:
 
 def takes_flash(q: torch.Tensor) -> bool:
     """Whether FlashAttention's kernels take tensors like `q` on its device."""
-    return (
-        q.dtype in (torch.bfloat16, torch.float16)
-        and q.size(-1) % 8 == 0
-        and q.size(-1) <= FLASH_HEAD_DIM
-        and torch.cuda.get_device_capability(q.device)[0] >= FLASH_CAPABILITY
-    )
+    return suits_kernel(q, FLASH_HEAD_DIM, FLASH_CAPABILITY)
 
 
 def windowed_flash_attention(

@@ -45,9 +45,14 @@ class Linear(nn.Linear):
     """Whether training multiplies in 8 bits (vnc/fp8.py)."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.fp8 and torch.is_grad_enabled():
-            return fp8_linear(x, self.weight)
-        return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+        return linear(x, self.weight, self.bias, self.fp8)
+
+
+def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, fp8: bool) -> torch.Tensor:
+    """x W^T + bias in the dtype of x. fp8: in training the product runs in 8 bits, and there is no bias."""
+    if fp8 and torch.is_grad_enabled():
+        return fp8_linear(x, weight)
+    return F.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
 
 
 class _Lookup(torch.autograd.Function):
@@ -144,12 +149,7 @@ class Attention(nn.Module):
     ) -> torch.Tensor:
         B, T, C = x.shape
         H, D = self.config.n_head, self.config.head_dim
-        if self.fp8 and torch.is_grad_enabled():
-            qkv = fp8_linear(x, self.qkv.flatten(0, 1))
-        else:
-            bias = None if self.qkv_bias is None else self.qkv_bias.to(x.dtype)
-            qkv = F.linear(x, self.qkv.flatten(0, 1).to(x.dtype), bias)
-        qkv = qkv.view(B, T, 3, H, D)
+        qkv = linear(x, self.qkv.flatten(0, 1), self.qkv_bias, self.fp8).view(B, T, 3, H, D)
         qk, v = torch.split(qkv, [2, 1], dim=2)  # two slices would each make a gradient for all three
         v = v[:, :, 0]
         if self.value_gate is not None and values is not None:

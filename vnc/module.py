@@ -46,7 +46,8 @@ class VNCModule(lightning.LightningModule):
     clip_norm: Largest norm of all gradients together; larger ones are scaled down to it. null is off.
     compute_dtype: auto, bfloat16 or float32: the dtype of matrix products. Weights stay fp32.
     compile: auto compiles the blocks on a GPU, where it pays for itself over the planned steps.
-    fp8: Multiply the blocks' large matrices in 8 bits in training: faster from about depth 20 on, on GPUs that can.
+    fp8: Multiply the blocks' large matrices in 8 bits in training, on GPUs that can. The products are faster; whether
+        whole steps are has not been measured.
     init_from: Checkpoint whose weights and sizes to start from; null starts from random weights.
     stage: pretraining or midtraining: which recipe sets rates and schedule (see vnc/depth.py). When auto,
         midtraining where chat data meets init_from.
