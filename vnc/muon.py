@@ -133,18 +133,22 @@ def muon_update(
     beta2: float,
     weight_decay: float,
     compute_dtype: torch.dtype,
+    heads: int = 1,
 ) -> None:
     """One Muon step on stacked matrices, in place on weights, momentum and second moment.
 
     weights, gradient, momentum: (..., rows, cols) fp32, second_moment: (..., *variance_shape(rows, cols)); views with
     gaps between the matrices are welcome. `lr` is multiplied by sqrt(max(1, rows / cols)), so that tall
-    matrices change their outputs as much as square ones. Orthogonalisation runs in `compute_dtype`.
+    matrices change their outputs as much as square ones. Orthogonalisation runs in `compute_dtype`, of each of `heads`
+    equal blocks of rows by itself: heads with small gradients learn as fast as those with large ones, and a block's
+    Gram matrix is small (arXiv 2607.24653, section 2.5; arXiv 2602.15763).
     """
     rows, cols = weights.shape[-2:]
     update = nesterov(gradient, momentum, momentum_coefficient).to(compute_dtype)
-    update = renormalize(orthogonalize(equilibrate_rows(update).view(-1, rows, cols)))
+    blocks = equilibrate_rows(update.reshape(-1, rows // heads, cols))
+    update = renormalize(orthogonalize(blocks)).reshape(update.shape)
     # A tall matrix comes out as the transpose of a wide one: laid out like the weights, what follows is twice as fast.
-    update = torch.empty(weights.shape, dtype=weights.dtype, device=weights.device).copy_(update.view(weights.shape))
+    update = torch.empty(weights.shape, dtype=weights.dtype, device=weights.device).copy_(update)
     update = reduce_variance(update, second_moment, beta2)
     apply_update(weights, update, lr * max(1.0, rows / cols) ** 0.5, weight_decay)
 

@@ -53,8 +53,9 @@ class MuonAdamW(torch.optim.Optimizer):
         self.step_count = 0
         members = {parameter: group for group in self.param_groups for parameter in group["params"]}
         matrices = next(group for group in self.param_groups if group["kind"] == "muon")
+        heads = attention_heads(gpt)
         self.shards: list[Shard] = [
-            MatrixShard(layers, matrices, self.wire, gpt.compute_dtype, gather_dtype) for layers in families(gpt)
+            MatrixShard(layers, matrices, self.wire, gpt.compute_dtype, gather_dtype, heads) for layers in families(gpt)
         ]
         self.tables = {
             parameter: TableShard(parameter, group, self.wire, gather_dtype)
@@ -248,6 +249,11 @@ def families(gpt: GPT) -> list[list[list[torch.nn.Parameter]]]:
         for size, parameters in layer.items():
             found[size].append(parameters)
     return list(found.values())
+
+
+def attention_heads(gpt: GPT) -> dict[torch.nn.Parameter, int]:
+    """How many heads share the rows of the matrices of queries, keys and values; Muon takes each head by itself."""
+    return {block.attn.qkv: gpt.config.n_head for block in gpt.blocks if isinstance(block, Block)}
 
 
 def backward_order(gpt: GPT) -> list[torch.nn.Parameter]:

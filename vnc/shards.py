@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -63,9 +63,11 @@ class MatrixShard:
         wire: Wire,
         compute_dtype: torch.dtype,
         gather_dtype: torch.dtype,
+        heads: Mapping[torch.nn.Parameter, int],
     ) -> None:
         """layers: for each layer, as backward reaches it, its parameters, (rows, cols) or (n, rows, cols) each and
-        alike in all layers. group: the param group whose rates apply."""
+        alike in all layers. group: the param group whose rates apply. heads: of parameters of which not whole matrices
+        but blocks of rows are orthogonalised, how many."""
         self.group, self.compute_dtype, self.rank = group, compute_dtype, wire.rank
         self.device = layers[0][0].device
         shapes = [tuple(p.shape[-2:]) for p in layers[0] for _ in range(slots(p))]
@@ -88,12 +90,14 @@ class MatrixShard:
             )
             for b in range(count)
         ]  # fmt: skip
-        mine = [shapes[(wire.rank * m + j) % len(shapes)] for j in range(m)]
-        self.places = {shape: progression([j for j in range(m) if mine[j] == shape]) for shape in dict.fromkeys(mine)}
+        kinds = [(*p.shape[-2:], heads.get(p, 1)) for p in layers[0] for _ in range(slots(p))]
+        mine = [kinds[(wire.rank * m + j) % len(kinds)] for j in range(m)]
+        self.places = {kind: progression([j for j in range(m) if mine[j] == kind]) for kind in dict.fromkeys(mine)}
+        """The slots of a bucket that are updated together, by (rows, cols, heads)."""
 
     def update(self, step: int) -> None:
         group = self.group
-        for (rows, cols), places in self.places.items():
+        for (rows, cols, heads), places in self.places.items():
             owned = (
                 matrices(self.weights[:, places], rows, cols),
                 matrices(self.gradient[:, places], rows, cols),
@@ -106,6 +110,7 @@ class MatrixShard:
                 muon_update(
                     weights, gradient, momentum, second_moment, lr=group["lr"], momentum_coefficient=group["momentum"],
                     beta2=group["betas"][1], weight_decay=group["weight_decay"], compute_dtype=self.compute_dtype,
+                    heads=heads,
                 )  # fmt: skip
 
     def pieces(self) -> Iterable[tuple[torch.nn.Parameter, dict[str, Piece]]]:

@@ -83,7 +83,8 @@ def oracle(scenario: str, preset: str = "modern") -> dict[str, torch.Tensor]:
                         first, second = state.setdefault(names[p], (torch.zeros_like(stacked), variance))
                         muon_update(stacked, p.grad.view(stacked.shape), first, second, lr=rates["lr"],
                                     momentum_coefficient=rates["momentum"], beta2=rates["betas"][1],
-                                    weight_decay=rates["weight_decay"], compute_dtype=gpt.compute_dtype)  # fmt: skip
+                                    weight_decay=rates["weight_decay"], compute_dtype=gpt.compute_dtype,
+                                    heads=gpt.config.n_head if names[p].endswith("attn.qkv") else 1)  # fmt: skip
                 p.grad = None
     return {name: p.data for name, p in gpt.named_parameters()}
 

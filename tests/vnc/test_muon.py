@@ -97,6 +97,22 @@ def test_cautious_decay_pulls_only_where_update_and_weight_agree():
     assert torch.allclose(weights, torch.tensor([[[2 - 0.1 - 0.1, -2.1, 2.1, -2 + 0.1 + 0.1]]]))
 
 
+def test_each_head_is_orthogonalized_by_itself():
+    torch.manual_seed(7)
+    gradient, decided = torch.randn(2, 12, 40, dtype=torch.float64), []
+    gradient[:, :4] += torch.randn(2, 1, 40)  # rows of one head alike: another spectrum than its neighbours'
+    for heads in (1, 3):
+        weights, second = torch.zeros(2, 12, 40, dtype=torch.float64), torch.zeros(2, 1, 40, dtype=torch.float64)
+        muon.muon_update(weights, gradient, torch.zeros_like(weights), second, lr=1.0, momentum_coefficient=0.0,
+                         beta2=0.0, weight_decay=0.0, compute_dtype=torch.float64, heads=heads)  # fmt: skip
+        blocks = muon.equilibrate_rows(gradient.reshape(-1, 12 // heads, 40))
+        alone = torch.cat([muon.renormalize(muon.orthogonalize(block[None])) for block in blocks])
+        whole = muon.reduce_variance(alone.view(2, 12, 40), torch.zeros_like(second), 0.0)
+        assert torch.allclose(weights, -whole)
+        decided.append(weights)
+    assert not torch.allclose(*decided, rtol=0.1)
+
+
 def test_muon_update_of_a_zero_gradient_is_finite():
     weights = torch.randn(2, 8, 8)
     muon.muon_update(weights, torch.zeros(2, 8, 8), torch.zeros(2, 8, 8), torch.zeros(2, 8, 1), lr=0.02,

@@ -82,7 +82,8 @@ def test_steps_equal_the_rules_applied_one_parameter_at_a_time(trained):
                     )
                     muon_update(stacked, p.grad.view(stacked.shape), first, second, lr=group["lr"],
                                 momentum_coefficient=group["momentum"], beta2=group["betas"][1],
-                                weight_decay=group["weight_decay"], compute_dtype=torch.float32)  # fmt: skip
+                                weight_decay=group["weight_decay"], compute_dtype=torch.float32,
+                                heads=gpt.config.n_head if name.endswith("attn.qkv") else 1)  # fmt: skip
         optimizer.step()
         optimizer.zero_grad()
     for name, p in gpt.named_parameters():
