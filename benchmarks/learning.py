@@ -8,7 +8,8 @@ the same shards with the same tokenizer, batch and number of steps, so that thei
 each parameter of a matrix product, and 12 x width x window for attention in each layer; each model's own count is
 compared. All else is each side's own: loader and packing, rates and schedule, initialisation, optimizer, dtype (fp32 is
 nanochat's on a CPU).
-`--also NAME=OPTIONS` adds a side that is `vnc fit` with options.
+`--also NAME=OPTIONS` adds a side that is `vnc fit` with options, `--same_rates` one that is nanochat's script with the
+learning rates and weight decay of `vnc fit`.
 
 Then one scorer measures each final model in fp32 on the same rows of the validation shard, made in two ways: by
 bestfit_split, which holds every token of the text, and by nanochat's own loader, which crops. Differences are by seed,
@@ -50,13 +51,14 @@ from datamodules.tokenized_text import TokenizedText
 from datamodules.windows import TextWindows
 from vnc.bits_per_byte import BitsPerByte
 from vnc.checkpoint import load_model
-from vnc.depth import TrainingPlan, make_plan
+from vnc.depth import REFERENCE_BATCH_TOKENS, REFERENCE_DECAY, TrainingPlan, make_plan
 from vnc.rows import inputs_and_targets
 from vnc.tokenizer import Tokenizer
 
 SHARDS = "base_data_climbmix"  # where nanochat looks for shards in its base directory
 PACKINGS = ("bestfit_split", "nanochat")
 NANOCHAT = "nanochat"
+SAME_RATES = "nanochat_same_rates"
 Losses = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
@@ -91,7 +93,7 @@ class Run:
         if not found.is_file():
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True)
-            wall, processor = call(self.nanochat() if self.side == NANOCHAT else self.vnc(), self.folder)
+            wall, processor = call(self.nanochat() if self.side.startswith(NANOCHAT) else self.vnc(), self.folder)
             call([*child("score", self.options), self.side, str(self.folder)], self.folder)
             result = json.loads((self.folder / "bits.json").read_text())
             plan = self.plan
@@ -122,6 +124,8 @@ class Run:
             num_iterations=plan.num_steps, device_type="cpu", eval_every=-1, core_metric_every=-1, sample_every=-1,
             model_tag="run",
         )  # fmt: skip
+        if self.side == SAME_RATES:
+            arguments |= rates_for_nanochat(plan)
         return [*child("base_train", o), str(self.seed),
                 *(f"--{key.replace('_', '-')}={value}" for key, value in arguments.items())]  # fmt: skip
 
@@ -149,6 +153,19 @@ def call(command: list[str], folder: Path) -> tuple[float, float]:
 
 
 # nanochat's side.
+
+
+def rates_for_nanochat(plan: TrainingPlan) -> dict[str, float]:
+    """Options of nanochat's script that give its groups the plan's rates and decay. It multiplies them by scales of its
+    own, so these are divided by them: the root of the batch, and that of the width. It halves the rate of
+    embeddings for value embeddings, and takes a hundredth of the scalars' for the residual ones, as the plan does."""
+    batch = (plan.total_batch_tokens / REFERENCE_BATCH_TOKENS) ** 0.5
+    lr = {name: group.lr / batch for name, group in plan.groups.items()}
+    return {
+        "matrix_lr": lr["matrices"], "embedding_lr": lr["embedding"] / plan.dmodel_lr_scale,
+        "unembedding_lr": lr["head"] / plan.dmodel_lr_scale, "scalar_lr": lr["x0"],
+        "weight_decay": REFERENCE_DECAY * batch / plan.batch_lr_scale,
+    }  # fmt: skip
 
 
 def lay_out(base: Path, options: argparse.Namespace, seed: int) -> None:
@@ -231,7 +248,7 @@ def split_rows(options: argparse.Namespace) -> torch.Tensor:
 
 def score(side: str, folder: Path) -> None:
     """Write bits.json: bits per byte of a run's model on each packing's rows, and its FLOPs per token."""
-    if side == NANOCHAT:
+    if side.startswith(NANOCHAT):
         losses, flops = nanochat_losses(folder)
     else:
         gpt = load_model(folder / "run", compute_dtype=torch.float32).gpt
@@ -303,13 +320,15 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=8, help="of a micro-batch")
     parser.add_argument("--batch_tokens", type=int, default=4_096, help="of a step")
     parser.add_argument("--val_tokens", type=int, default=2**17, help="that each model is scored on")
+    parser.add_argument("--same_rates", action="store_true", help="one more side: nanochat's script with vnc's rates")
     parser.add_argument("--also", nargs="+", default=[], metavar="NAME=OPTIONS", help="more sides: vnc fit with them")
     parser.add_argument("--jobs", type=int, default=2, help="runs at once, each on one thread")
     parser.add_argument("--out", default="runs/learning", help="folder of the runs")
     options = parser.parse_args()
     if len(options.flops) != len(options.depths):
         parser.error("--flops: one for each of --depths")
-    sides = {"vnc": "", NANOCHAT: ""} | dict(side.split("=", 1) for side in options.also)
+    sides = {"vnc": "", NANOCHAT: ""} | ({SAME_RATES: ""} if options.same_rates else {})
+    sides |= dict(side.split("=", 1) for side in options.also)
     out = Path(options.out).resolve()
     lay_out(out, options, seed=0)
     np.save(out / "token_bytes.npy", Tokenizer.load(options.tokenizer).token_bytes)

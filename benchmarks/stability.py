@@ -37,7 +37,7 @@ from vnc.rows import inputs_and_targets
 BYTES, SEQUENCE_LEN, ROWS = 256, 64, 16
 PROBE_ROWS, PROBE_EVERY = 16, 5
 SPOILED = (0.4, 0.55, 0.7)  # of the run: three steps in which every row repeats one byte
-SHRINK_LR = 4.0  # the recipe's rates for AdamW at so small a batch are too low for so short a run (docs/LOG.md)
+ADAMW_SCALE = {"modern": 0.25, "gpt2": 4.0}  # factors on the plan's rates
 MATRIX_LR = 0.02
 
 
@@ -113,7 +113,7 @@ def plan_of(case: Case, steps: int) -> TrainingPlan:
     plan = make_plan(
         2, preset=case.preset, vocab_size=BYTES, aspect_ratio=32, head_dim=16, sequence_len=SEQUENCE_LEN,
         window_pattern="L", total_batch_tokens=ROWS * SEQUENCE_LEN, device_batch_size=ROWS, num_steps=steps,
-        warmup_steps=case.warmup, lr_scale=case.rate * SHRINK_LR, matrix_lr=case.rate * MATRIX_LR,
+        warmup_steps=case.warmup, lr_scale=case.rate * ADAMW_SCALE[case.preset], matrix_lr=case.rate * MATRIX_LR,
     )  # fmt: skip
     return dataclasses.replace(plan, config=dataclasses.replace(plan.config, **case.config))
 

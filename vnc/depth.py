@@ -23,6 +23,8 @@ REFERENCE_DEPTH = 12
 REFERENCE_BATCH_TOKENS = 2**19
 REFERENCE_WIDTH = 768
 BATCH_EXPONENT = 0.383  # optimal batch grows as tokens^0.383 (arXiv 2505.13738)
+HORIZON_EXPONENT = 0.32  # optimal rates shrink as tokens^-0.32 (arXiv 2409.19913)
+REFERENCE_DECAY = 0.28
 DEFAULT_RATIO = 12.0  # tokens for each scaling parameter
 CLASSIC_STEPS = 19_531  # 10B tokens in batches of 2^19
 MAX_DEVICE_BATCH_SIZE = 32  # rows of a micro-batch when the user names no number
@@ -61,6 +63,7 @@ class TrainingPlan:
     were given explicitly or by a FLOPs budget."""
     param_data_ratio: float
     batch_lr_scale: float
+    """Factor on all rates: 1 where 2^19 tokens is the batch for this horizon."""
     dmodel_lr_scale: float
     weight_decay: float
     """Initial decay of the matrices; the schedule takes it to 0."""
@@ -159,8 +162,9 @@ def make_plan(
 
     The number of steps comes from `num_steps`, else from `target_flops`, else from `param_data_ratio` tokens for
     each scaling parameter; with none of them given, the modern preset takes a ratio of 12 and the classic one
-    19,531 steps. `total_batch_tokens` overrides the batch rule and nothing else of the horizon. With `config` (a
-    model that exists already) the sizes are its own. `device_batch_size` None takes the largest number of rows up
+    19,531 steps. `total_batch_tokens` overrides the batch rule and nothing else of the horizon; rates follow a batch
+    that is larger than the rule's, and in pretraining none that is smaller (`small_batch_lr_scale`). With `config`
+    (a model that exists already) the sizes are its own. `device_batch_size` None takes the largest number of rows up
     to 32 that divides an eighth of the batch (or a process's share of it, where 8 does not divide it). `lr_scale`
     multiplies the rates that follow the batch, `matrix_lr` sets Muon's own; either way the matrices' decay changes
     inversely, so that its product with the rate stays.
@@ -199,13 +203,12 @@ def make_plan(
     reference_tokens = param_data_ratio * count_parameters(reference).scaling(reference)
     target_tokens = int(param_data_ratio * scaling)
 
-    if total_batch_tokens is not None:
-        batch = total_batch_tokens
-    elif preset == "gpt2":
-        batch = REFERENCE_BATCH_TOKENS
+    if preset == "gpt2":
+        rule_batch = REFERENCE_BATCH_TOKENS
     else:
         exact = REFERENCE_BATCH_TOKENS * (target_tokens / reference_tokens) ** BATCH_EXPONENT
-        batch = 2 ** round(math.log2(exact))
+        rule_batch = 2 ** round(math.log2(exact))
+    batch = total_batch_tokens if total_batch_tokens is not None else rule_batch
     rows, micro_batches = split_batch(batch, config.sequence_len, device_batch_size, world_size)
 
     if num_steps is not None:
@@ -222,12 +225,14 @@ def make_plan(
             raise UserError(f"param_data_ratio={param_data_ratio:g}: {target_tokens:,} tokens are less than one step "
                             f"of {batch:,}; raise it, or lower total_batch_tokens")  # fmt: skip
 
-    batch_lr_scale = (batch / REFERENCE_BATCH_TOKENS) ** 0.5  # square-root rule, for AdamW and Muon alike
+    batch_root = batch_lr_scale = math.sqrt(batch / REFERENCE_BATCH_TOKENS)  # for AdamW and Muon alike
+    if stage == "pretraining" and batch < rule_batch:
+        batch_lr_scale = max(batch_root, small_batch_lr_scale(rule_batch, steps * batch / target_tokens))
     dmodel_lr_scale = (config.n_embd / REFERENCE_WIDTH) ** -0.5
     if preset == "modern":
         # Keeps batch / (lr x decay x tokens) constant (arXiv 2405.13698).
-        decay = 0.28 * math.sqrt(batch / REFERENCE_BATCH_TOKENS) * (reference_tokens / target_tokens)
-        decay /= lr_scale
+        decay = REFERENCE_DECAY * batch_root * (reference_tokens / target_tokens)
+        decay *= batch_root / batch_lr_scale / lr_scale
         groups = modern_groups(batch_lr_scale * lr_scale, dmodel_lr_scale, decay)
     else:
         decay = 0.1
@@ -259,6 +264,15 @@ def make_plan(
         schedule=schedule,  # type: ignore[arg-type]
         final_lr_fraction=final,
     )
+
+
+def small_batch_lr_scale(rule_batch: int, share: float) -> float:
+    """Factor on the rates in batches smaller than the rule's, in a run of `share` of the horizon's tokens.
+
+    That of the rule's batch; shorter runs want larger rates (by tokens^-0.32, arXiv 2409.19913), up to the reference's.
+    Measured in docs/depth.md.
+    """
+    return min(1.0, math.sqrt(rule_batch / REFERENCE_BATCH_TOKENS) * max(1.0, 1 / share) ** HORIZON_EXPONENT)
 
 
 def split_batch(

@@ -57,8 +57,36 @@ def test_horizon_is_decided_by_steps_then_flops_then_ratio():
 def test_explicit_batch_overrides_only_the_batch():
     plan, given = make_plan(4), make_plan(4, total_batch_tokens=2**16)
     assert given.target_tokens == plan.target_tokens
-    assert given.batch_lr_scale == (2**16 / 2**19) ** 0.5
     assert given.num_steps == plan.target_tokens // 2**16
+
+
+@pytest.mark.parametrize(("depth", "rule"), [(4, 2**18), (12, 2**19)])
+def test_rates_follow_the_root_of_a_batch_that_is_not_smaller_than_the_rules(depth, rule):
+    plans = {batch: make_plan(depth, total_batch_tokens=batch) for batch in (2**14, 2**17, rule, 2**20, 2**22)}
+    for batch, plan in plans.items():
+        assert plan.batch_lr_scale == pytest.approx((max(batch, rule) / 2**19) ** 0.5, rel=1e-3)
+        assert plan.groups["matrices"].lr == pytest.approx(0.02 * plan.batch_lr_scale)
+        # What the weights remember, as a share of the run, stays the same (arXiv 2405.13698).
+        memory = batch / (plan.groups["matrices"].lr * plan.weight_decay * plan.target_tokens)
+        assert memory == pytest.approx(rule / (plans[rule].groups["matrices"].lr * plans[rule].weight_decay
+                                               * plan.target_tokens))  # fmt: skip
+    assert plans[rule] == make_plan(depth)
+    small = make_plan(depth, total_batch_tokens=2**14, stage="midtraining")
+    assert small.batch_lr_scale == pytest.approx((2**14 / 2**19) ** 0.5)
+
+
+def test_short_runs_in_small_batches_have_larger_rates_up_to_the_references():
+    def scale(share: float, **sizes: int) -> float:
+        steps = round(share * make_plan(4, **sizes).target_tokens / 2**14)
+        return make_plan(4, total_batch_tokens=2**14, num_steps=steps, **sizes).batch_lr_scale
+
+    whole = make_plan(4).batch_lr_scale
+    assert scale(1) == pytest.approx(whole, rel=1e-3) and scale(3) == whole  # not smaller ones in longer runs
+    assert scale(1 / 2) == pytest.approx(whole * 2**0.32, rel=1e-3)
+    assert scale(1 / 10) == scale(1 / 1000) == 1.0
+    # Where the rule's batch is itself larger than the reference's, smaller batches have the reference's rates.
+    deep = make_plan(24, total_batch_tokens=2**18)
+    assert make_plan(24).batch_lr_scale > 1 and deep.batch_lr_scale == 1.0
 
 
 def test_batch_is_split_over_processes():
