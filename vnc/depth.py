@@ -163,17 +163,18 @@ def make_plan(
     The number of steps comes from `num_steps`, else from `target_flops`, else from `param_data_ratio` tokens for
     each scaling parameter; with none of them given, the modern preset takes a ratio of 12 and the classic one
     19,531 steps. `total_batch_tokens` overrides the batch rule and nothing else of the horizon; rates follow a batch
-    that is larger than the rule's, and in pretraining none that is smaller (`small_batch_lr_scale`). With `config`
-    (a model that exists already) the sizes are its own. `device_batch_size` None takes the largest number of rows up
-    to 32 that divides an eighth of the batch (or a process's share of it, where 8 does not divide it). `lr_scale`
-    multiplies the rates that follow the batch, `matrix_lr` sets Muon's own; either way the matrices' decay changes
-    inversely, so that its product with the rate stays.
+    that is larger than the rule's, and one that is smaller only with `config` (otherwise `small_batch_lr_scale`).
+    `config` is that of a model that exists already: its sizes are taken. `device_batch_size` None takes the largest
+    number of rows up to 32 that divides an eighth of the batch (or a process's share of it, where 8 does not divide
+    it). `lr_scale` multiplies the rates that follow the batch, `matrix_lr` sets Muon's own; either way the
+    matrices' decay changes inversely, so that its product with the rate stays.
 
     Stage midtraining, for a model that has been pretrained, follows nanochat's recipe (July 2026): 0.8 of the rates, no
     warm-up, the second half linear to 0, no decay of the matrices, which pretraining has taken to 0 already.
     """
     sizes = dict(preset=preset, vocab_size=vocab_size, sequence_len=sequence_len, aspect_ratio=aspect_ratio,
                  head_dim=head_dim, window_pattern=window_pattern)  # fmt: skip
+    from_scratch = config is None
     if config is None:
         config = model_config(depth, **sizes)  # type: ignore[arg-type]
     else:
@@ -226,7 +227,7 @@ def make_plan(
                             f"of {batch:,}; raise it, or lower total_batch_tokens")  # fmt: skip
 
     batch_root = batch_lr_scale = math.sqrt(batch / REFERENCE_BATCH_TOKENS)  # for AdamW and Muon alike
-    if stage == "pretraining" and batch < rule_batch:
+    if from_scratch and batch < rule_batch:
         batch_lr_scale = max(batch_root, small_batch_lr_scale(rule_batch, steps * batch / target_tokens))
     dmodel_lr_scale = (config.n_embd / REFERENCE_WIDTH) ** -0.5
     if preset == "modern":
