@@ -273,7 +273,7 @@ def small_batch_lr_scale(rule_batch: int, share: float) -> float:
     That of the rule's batch; shorter runs want larger rates (by tokens^-0.32, arXiv 2409.19913), up to the reference's.
     Measured in docs/depth.md.
     """
-    return min(1.0, math.sqrt(rule_batch / REFERENCE_BATCH_TOKENS) * max(1.0, 1 / share) ** HORIZON_EXPONENT)
+    return min(1.0, math.sqrt(rule_batch / REFERENCE_BATCH_TOKENS) * math.pow(max(1.0, 1 / share), HORIZON_EXPONENT))
 
 
 def split_batch(
