@@ -61,7 +61,7 @@ def rows_of(text: torch.Tensor, count: int, length: int, generator: torch.Genera
 def trained(text: torch.Tensor, seed: int, steps: int) -> GPT:
     plan = make_plan(
         2, vocab_size=256, aspect_ratio=32, head_dim=32, sequence_len=CONTEXT, window_pattern="L",
-        total_batch_tokens=ROWS * CONTEXT, num_steps=steps, warmup_steps=10, lr_scale=2,
+        total_batch_tokens=ROWS * CONTEXT, num_steps=steps, warmup_steps=10, lr_scale=1.5, matrix_lr=0.04,
     )  # fmt: skip
     generator = torch.Generator().manual_seed(seed)
     gpt = GPT(plan.config)
