@@ -28,5 +28,6 @@ def test_python_prints_what_stands_below_it(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_its_configuration_is_accepted() -> None:
-    for block in blocks("yaml"):
+    assert (found := blocks("yaml"))
+    for block in found:
         TaskMixture(**yaml.safe_load(block)["data"]["init_args"])
