@@ -158,7 +158,8 @@ def call(command: list[str], folder: Path) -> tuple[float, float]:
 def rates_for_nanochat(plan: TrainingPlan) -> dict[str, float]:
     """Options of nanochat's script that give its groups the plan's rates and decay. It multiplies them by scales of its
     own, so these are divided by them: the root of the batch, and that of the width. It halves the rate of
-    embeddings for value embeddings, and takes a hundredth of the scalars' for the residual ones, as the plan does. The smear gate keeps its 0.2."""
+    embeddings for value embeddings, and takes a hundredth of the scalars' for the residual ones, as the plan
+    does. The smear gate keeps its 0.2."""
     batch = (plan.total_batch_tokens / REFERENCE_BATCH_TOKENS) ** 0.5
     lr = {name: group.lr / batch for name, group in plan.groups.items()}
     return {
