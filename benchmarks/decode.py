@@ -208,6 +208,7 @@ def main() -> None:
             for round_ in range(1 + options.rounds):
                 speeds.append(reading_speed(size))
                 for name, engine in engines.items():
+                    time.sleep(0.2)  # the threads of the process before may still spin, waiting for work
                     engine.send(threads)
                     found = engine.recv()
                     if round_ > 0:  # the first one warms up

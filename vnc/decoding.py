@@ -21,6 +21,8 @@ rows, T new positions, N = B T tokens, C = n_embd, H heads, D = head_dim.
 from __future__ import annotations
 
 import contextlib
+import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -30,15 +32,13 @@ from vnc.cache import FEW, KVCache, LayerCache
 from vnc.config import SMEAR_CHANNELS, VALUE_GATE_CHANNELS
 from vnc.gpt import GPT, Block, Embedding, Norm
 from vnc.loss import cap_logits
+from vnc.thread_trials import ThreadTrials
 
 EPS = torch.tensor(torch.finfo(torch.float32).eps, device="cpu")
 
-# A pass takes one thread if its tokens times bytes of weights are fewer than this; results are the same bits. A second
-# one takes some 55 us to wake up for each product that it shares. Of one token a row, with 54 MB of weights: a single
-# row was done no sooner for it on an idle machine, and in twice the time beside other work; 8 rows were done sooner. A
-# prompt's tokens share one reading of the weights, so each is less work: with 8 MB, 128 were done hardly sooner.
+# In fp32 a pass takes one thread if its tokens times bytes of weights are fewer than this. There sums depend on the
+# number of threads, so no clock may choose it, as one does for bf16 (vnc/thread_trials.py).
 ONE_THREAD_BYTES = 200e6
-ONE_THREAD_PROMPT_BYTES = 2e9
 
 
 def can_decode(gpt: GPT) -> bool:
@@ -86,6 +86,7 @@ class Decoder:
         self.final_norm = norm_of(gpt.final_norm, gpt.compute_dtype)
         self.head = Product(gpt.head[: config.vocab_size])
         self.nbytes = sum(product.nbytes for product in (self.head, *(each for layer in self.layers for each in layer)))
+        self._trials: defaultdict[int, ThreadTrials] = defaultdict(ThreadTrials)  # for tokens of so many binary digits
         self.rotary: torch.Tensor | None = None
         if config.positions == "rope":
             cos, sin = (table.float() for table in gpt.rotary(config.sequence_len))
@@ -106,12 +107,16 @@ class Decoder:
         last: where the last token of each row stands among the T. due: the rows whose logits are wanted. capped: by the
         model's soft cap, which does not change their order and takes a twentieth of a small model's pass.
         """
-        B, T = ids.shape
-        least = ONE_THREAD_BYTES if T == 1 else ONE_THREAD_PROMPT_BYTES
-        with one_thread() if B * T * self.nbytes < least else contextlib.nullcontext():
+        trials = self._trials[ids.numel().bit_length()] if self.head.reordered and torch.get_num_threads() > 1 else None
+        alone = trials.alone if trials is not None else ids.numel() * self.nbytes < ONE_THREAD_BYTES
+        start = time.perf_counter()
+        with one_thread() if alone else contextlib.nullcontext():
             hidden = self.hidden(ids, cache, last)
-            logits = self.head(hidden if len(due) == B else hidden[list(due)]).float()
-            return cap_logits(logits, self.config.logit_softcap if capped else 0.0)
+            logits = self.head(hidden if len(due) == len(ids) else hidden[list(due)]).float()
+            logits = cap_logits(logits, self.config.logit_softcap if capped else 0.0)
+        if trials is not None:
+            trials.took(alone, (time.perf_counter() - start) / ids.numel())
+        return logits
 
     def hidden(self, ids: torch.Tensor, cache: KVCache, last: Sequence[int]) -> torch.Tensor:
         """(B, T) token ids -> (B, C) normalised hidden states, of the last token of each row."""

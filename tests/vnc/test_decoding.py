@@ -1,5 +1,6 @@
 """The laid-out forward pass against the model's own, and against itself in other company."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -107,27 +108,27 @@ def test_bf16_is_as_near_to_the_exact_states_as_the_models_own_pass(preset: str)
 
 @needs_bf16
 def test_products_in_bf16_are_the_same_bits_as_plain_ones() -> None:
-    """However many rows are multiplied, so that a row's result does not depend on others."""
+    """However many rows are multiplied, so that a row's result does not depend on others, and by however many threads,
+    so that a clock may choose them."""
     generator = torch.Generator().manual_seed(0)
-    for out, into in ((194, 64), (64, 256), (290, 64), (1536, 512)):
+    for out, into in ((194, 64), (64, 256), (290, 64), (1536, 512), (512, 2048)):
         weight, x = (torch.randn(n, into, generator=generator).bfloat16() for n in (out, 300))
         bias = torch.randn(out, generator=generator).bfloat16()
         product = Product(weight, bias)
         assert product.reordered
         plain = F.linear(x, weight, bias)
-        for rows in (1, 3, 8, 17, 300):
+        for threads, rows in itertools.product((1, 2, 4), (1, 3, 8, 17, 300)):
+            torch.set_num_threads(threads)
             assert torch.equal(product(x[:rows]), plain[:rows])
 
 
 @needs_bf16
 @pytest.mark.parametrize("threads", [1, 2])
-def test_not_one_bit_depends_on_neighbours_or_threads(
-    preset: str, threads: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A row alone, on one thread, its tokens one by one or a few together, and beside three others on `threads`."""
+def test_not_one_bit_depends_on_neighbours_or_threads(preset: str, threads: int) -> None:
+    """A row alone, its tokens one by one or a few together, and beside three others, on one thread or on `threads` as
+    trials have it."""
     gpt = random_model(preset, torch.bfloat16)
     decoder, ids = Decoder(gpt), random_ids(4, 60)
-    monkeypatch.setattr(decoding, "ONE_THREAD_BYTES", 2 * decoder.nbytes)
     together, alone, few = new_cache(gpt, 4), new_cache(gpt, 1), new_cache(gpt, 1)
     for row, length in enumerate([3, 20, 41, 9]):
         reader = new_cache(gpt, 1)
@@ -156,17 +157,41 @@ def test_one_thread_while_it_lasts() -> None:
     assert torch.get_num_threads() == 2
 
 
-def test_few_tokens_of_a_small_model_take_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    gpt = random_model("modern")
-    decoder, seen = Decoder(gpt), []
-    inside = decoder.hidden
+def threads_taken(
+    decoder: Decoder, gpt: GPT, passes: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> list[int]:
+    """By passes of (rows, width) tokens, where torch has two."""
+    inside, seen = decoder.hidden, []
     monkeypatch.setattr(decoder, "hidden", lambda *given: (seen.append(torch.get_num_threads()), inside(*given))[1])
-    monkeypatch.setattr(decoding, "ONE_THREAD_BYTES", 3 * decoder.nbytes)
-    monkeypatch.setattr(decoding, "ONE_THREAD_PROMPT_BYTES", 10 * decoder.nbytes)
     torch.set_num_threads(2)
-    for rows, width in ((2, 1), (3, 1), (3, 3), (2, 5)):
+    for rows, width in passes:
         decoder.logits(random_ids(rows, width), new_cache(gpt, rows), [width - 1] * rows, range(rows))
-    assert seen == [1, 2, 1, 2]
+    assert torch.get_num_threads() == 2
+    return seen
+
+
+def test_few_tokens_of_a_small_model_take_one_thread_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpt = random_model("modern")
+    decoder = Decoder(gpt)
+    monkeypatch.setattr(decoding, "ONE_THREAD_BYTES", 3 * decoder.nbytes)
+    assert threads_taken(decoder, gpt, [(2, 1), (3, 1), (1, 2), (2, 5)], monkeypatch) == [1, 2, 1, 2]
+
+
+@needs_bf16
+def test_in_bf16_the_faster_number_of_threads_is_taken_for_each_size_of_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpt = random_model("modern", torch.bfloat16)
+    decoder, clock = Decoder(gpt), [0.0]
+    costs = {(1, 1): 2, (1, 2): 1, (8, 1): 3, (8, 2): 4}  # seconds by rows and threads
+
+    def cap(logits: torch.Tensor, _: float) -> torch.Tensor:
+        clock[0] += costs[len(logits), torch.get_num_threads()]
+        return logits
+
+    monkeypatch.setattr(decoding, "cap_logits", cap)
+    monkeypatch.setattr(decoding.time, "perf_counter", lambda: clock[0])
+    seen = threads_taken(decoder, gpt, [(1, 1), (8, 1)] * 7, monkeypatch)
+    assert seen[::2] == [2, 2, 2, 1, 1, 2, 2]
+    assert seen[1::2] == [2, 2, 2, 1, 1, 1, 1]
 
 
 def test_a_prompts_other_positions_skip_the_last_layer_and_the_head(monkeypatch: pytest.MonkeyPatch) -> None:
