@@ -130,13 +130,17 @@ def test_not_one_bit_depends_on_neighbours_or_threads(preset: str, threads: int)
     gpt = random_model(preset, torch.bfloat16)
     decoder, ids = Decoder(gpt), random_ids(4, 60)
     together, alone, few = new_cache(gpt, 4), new_cache(gpt, 1), new_cache(gpt, 1)
-    for row, length in enumerate([3, 20, 41, 9]):
+
+    def read(row: int, length: int, count: int) -> KVCache:
         reader = new_cache(gpt, 1)
+        torch.set_num_threads(count)
         decoder.hidden(ids[row : row + 1, :length], reader, [length - 1])
-        together.adopt(row, reader)
-        if row == 1:
-            alone.adopt(0, reader)
-            few.adopt(0, reader)
+        return reader
+
+    for row, length in enumerate([3, 20, 41, 9]):
+        together.adopt(row, read(row, length, threads))
+    for cache in (alone, few):
+        cache.adopt(0, read(1, 20, 1))
     torch.set_num_threads(threads)
     for step in range(16):
         at = torch.tensor([3, 20, 41, 9]) + step
