@@ -13,6 +13,7 @@ import torch
 
 from vnc.depth import TrainingPlan
 from vnc.errors import UserError
+from vnc.flash_attention import leave_compiled_code
 from vnc.fp8 import suits_fp8
 from vnc.gpt import GPT, Attention, Linear
 
@@ -61,6 +62,7 @@ def use_fp8(gpt: GPT, device: torch.device) -> str:
 def compiled_for_training(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     """`function`, compiled for calls that autograd records. Those have one shape; samples and scores, which come in all
     shapes and would be compiled anew for each, run as they were."""
+    leave_compiled_code()
     compiled = torch.compile(function, dynamic=False)
 
     @functools.wraps(function)

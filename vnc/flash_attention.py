@@ -32,8 +32,7 @@ def cuda_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: in
         return windowed_cudnn_attention(q, k, v, window, scale)
     if takes_flash(q):
         return windowed_flash_attention(q, k, v, window, scale)
-    banded: torch.Tensor = windowed_flex_attention(q, k, v, window, scale)
-    return banded
+    return flex_route(q, k, v, window, scale)
 
 
 def has_kernel(q: torch.Tensor, window: int) -> bool:
@@ -76,10 +75,19 @@ def _flex(compiled: bool) -> Any:
     return torch.compile(flex_attention, dynamic=False) if compiled else flex_attention
 
 
-@torch.compiler.disable(recursive=False)  # type: ignore[no-untyped-call, untyped-decorator]  # a compiled block steps out here, into the kernel compiled for the band
 def windowed_flex_attention(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int, scale: float
 ) -> torch.Tensor:
     """FlexAttention over a banded block mask; the kernel visits only blocks that the band touches."""
     flex = _flex(q.device.type == "cuda")  # uncompiled it is plain torch: right anywhere, fast nowhere
     return flex(q, k, v, block_mask=_band(q.size(2), window, q.device), scale=scale)  # type: ignore[no-any-return]
+
+
+flex_route = windowed_flex_attention  # what `cuda_attention` calls
+
+
+def leave_compiled_code() -> None:
+    """Have compiled code step out at `windowed_flex_attention`, into the kernel compiled for its band. Not by a
+    decorator: that imports the compiler, which takes a second, even to talk to a model."""
+    global flex_route
+    flex_route = torch.compiler.disable(windowed_flex_attention, recursive=False)  # type: ignore[no-untyped-call]

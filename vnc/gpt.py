@@ -44,6 +44,9 @@ class Linear(nn.Linear):
     fp8 = False
     """Whether training multiplies in 8 bits (vnc/fp8.py)."""
 
+    def reset_parameters(self) -> None:
+        """Nothing: `GPT.init_weights` or a checkpoint fills it. On the meta device torch's own imports the compiler."""
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return linear(x, self.weight, self.bias, self.fp8)
 
@@ -72,6 +75,9 @@ class _Lookup(torch.autograd.Function):
 
 class Embedding(nn.Embedding):
     """Rows of a table by token id."""
+
+    def reset_parameters(self) -> None:
+        """Nothing, as in `Linear`."""
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         return lookup(self.weight, ids)
