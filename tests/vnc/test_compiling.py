@@ -1,11 +1,14 @@
 """The decision to compile, and that compiled blocks compute the same."""
 
+import functools
 import shutil
 
 import pytest
 import torch
 
-from vnc.compiling import compile_in_place, worth_compiling
+from vnc import flash_attention
+from vnc.attention import masked_attention
+from vnc.compiling import compile_in_place, compiled_for_training, worth_compiling
 from vnc.depth import make_plan
 from vnc.gpt import GPT
 
@@ -52,3 +55,19 @@ def test_compiled_blocks_give_the_same_losses_and_gradients():
     (loss, gradient), (compiled_loss, compiled_gradient) = results
     assert torch.allclose(loss, compiled_loss, rtol=1e-5)
     assert torch.allclose(gradient, compiled_gradient, rtol=1e-3, atol=1e-5)
+
+
+def test_compiled_code_steps_out_at_flex_attention(monkeypatch):
+    """Which is compiled by itself, for its band (on CUDA; here it runs as plain torch)."""
+    monkeypatch.setattr(flash_attention, "flex_route", flash_attention.flex_route)
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+
+    def attend(*qkv):
+        return flash_attention.cuda_attention(*qkv, 100, 0.25)
+
+    inputs = [torch.randn(2, 3, 256, 16, generator=torch.Generator().manual_seed(n)) for n in range(3)]
+    breaks = torch._dynamo.utils.counters["graph_break"]
+    before = breaks.total()
+    found = compiled_for_training(attend)(*inputs)
+    assert breaks.total() > before
+    assert torch.allclose(found, masked_attention(*inputs, 100, 0.25), atol=1e-5)
