@@ -15,8 +15,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from streamlit_app.answers import Answer
 from streamlit_app.checkpoints import locate
 from streamlit_app.model_shelf import ModelShelf, SharedModel
@@ -159,7 +157,7 @@ class _Speaking:
         cache = self._server.take_cache(model, question, self._ids)
         pending = list(self._ids[cache.lengths[0] :])
         while len(pending) > READ_AT_ONCE:
-            _read(model, pending[:READ_AT_ONCE], cache)
+            model.engine.read(pending[:READ_AT_ONCE], cache)
             del pending[:READ_AT_ONCE]
             yield
         said: list[int] = []
@@ -203,9 +201,3 @@ class _Scoring:
             scores += part
             yield
         self.future.set_result(scores)
-
-
-@torch.inference_mode()
-def _read(model: SharedModel, ids: Sequence[int], cache: KVCache) -> None:
-    """Lets the model read tokens that nothing is said to."""
-    model.loaded.gpt(torch.tensor([list(ids)], device=model.engine.device), cache)

@@ -44,6 +44,7 @@ class KVCache:
         self.timeline = Timeline(rows, length, self.device)
         self.layers = [LayerCache(self, min(window, length)) for window in config.windows]
         self._last_embedding: torch.Tensor | None = None  # (B, 1, C), for the smear of the next position
+        self._in_pairs: bool | None = None  # see `positions`
 
     @property
     def lengths(self) -> list[int]:
@@ -61,12 +62,17 @@ class KVCache:
         """
         self.timeline.announced = list(counts)
 
-    def positions(self, T: int) -> torch.Tensor:
+    def positions(self, T: int, in_pairs: bool = False) -> torch.Tensor:
         """Begins a pass of T tokens: their positions, (B, T) int64. Those of padding stay below `length`.
 
-        Raises ValueError where a row has no room for them.
+        in_pairs: whether the two channels that one angle turns lie beside each other in the keys to come.
+        Raises ValueError where a row has no room for them, and where other passes keep their keys in another order.
         """
-        return self.timeline.begin(T)
+        if self._in_pairs not in (None, in_pairs):
+            raise ValueError("a cache that vnc/decoding.py has filled is for its passes alone, and others for theirs")
+        positions = self.timeline.begin(T)
+        self._in_pairs = in_pairs
+        return positions
 
     def previous_embedding(self, x: torch.Tensor) -> torch.Tensor:
         """(B, T, C) -> (B, T, C): the embedding before each position, zeros before a row's first one."""
@@ -95,6 +101,7 @@ class KVCache:
             theirs.values[:, :, :used] = mine.values[index, :, :used]
         if self._last_embedding is not None:
             chosen._last_embedding = self._last_embedding[index]
+        chosen._in_pairs = self._in_pairs
         return chosen
 
     def adopt(self, row: int, other: KVCache) -> None:
@@ -109,11 +116,12 @@ class KVCache:
             place = torch.tensor([row], device=self.device)  # not in place: it may be an inference tensor
             self._last_embedding = self._last_embedding.index_copy(0, place, other._last_embedding)
         self.timeline.lengths[row] = other.timeline.lengths[0]
+        self._in_pairs = other._in_pairs
 
     def clear(self) -> None:
         """Forgets everything; the memory stays."""
         self.timeline.lengths = [0] * self.rows
-        self._last_embedding = None
+        self._last_embedding = self._in_pairs = None
 
 
 def whole_vectors(length: int) -> int:

@@ -240,6 +240,11 @@ class Engine:
         at_limit: Finish = "length" if max_tokens <= room else "context"
         return _Row(number, prompt, min(max_tokens, room), at_limit, StreamDecoder(self.tokenizer))
 
+    def read(self, ids: Sequence[int], cache: KVCache) -> None:
+        """Feeds the only row of a cache tokens after which nothing is to be said yet: a long prompt in pieces, the last
+        of which goes to `stream`."""
+        self._logits([list(ids)], [], cache, GREEDY)
+
     @torch.inference_mode()
     def _logits(self, fed: list[list[int]], due: list[int], cache: KVCache, sampling: Sampling) -> torch.Tensor:
         """Feeds each row its tokens, perhaps none; returns (due, vocabulary) fp32 logits, after the last token of each

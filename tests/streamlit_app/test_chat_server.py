@@ -121,7 +121,12 @@ def tokens_of_passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A list that grows with each pass through a model, by the new positions that it reads."""
     read: list[int] = []
     positions = KVCache.positions
-    monkeypatch.setattr(KVCache, "positions", lambda self, T: (read.append(T), positions(self, T))[1])
+
+    def recorded(cache: KVCache, T: int, **order: bool) -> torch.Tensor:
+        read.append(T)
+        return positions(cache, T, **order)
+
+    monkeypatch.setattr(KVCache, "positions", recorded)
     return read
 
 
@@ -229,12 +234,12 @@ def test_a_failing_answer_takes_no_other_down(server: ChatServer, parrot: Shared
             doomed.append(cache)
         return cache
 
-    def failing(cache: KVCache, T: int) -> torch.Tensor:
+    def failing(cache: KVCache, T: int, **order: bool) -> torch.Tensor:
         if cache in doomed:
             passes.append(1)
             if len(passes) == 5:
                 raise torch.OutOfMemoryError("CUDA out of memory")
-        return positions(cache, T)
+        return positions(cache, T, **order)
 
     monkeypatch.setattr(server, "take_cache", taking)
     monkeypatch.setattr(KVCache, "positions", failing)
@@ -336,7 +341,7 @@ def test_nothing_changes_torchs_random_state(server: ChatServer, parrot: SharedM
 
 def test_speed_is_measured(server: ChatServer, parrot: SharedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     positions = KVCache.positions
-    monkeypatch.setattr(KVCache, "positions", lambda self, T: (time.sleep(0.02), positions(self, T))[1])
+    monkeypatch.setattr(KVCache, "positions", lambda *given, **order: (time.sleep(0.02), positions(*given, **order))[1])
     answer = finished(server.ask(parrot, Question("me", 0, "Sing.", max_tokens=15)))
     assert answer.first_token_seconds is not None and answer.first_token_seconds >= 0.02
     assert answer.tokens_per_second is not None and 0 < answer.tokens_per_second <= 50

@@ -132,7 +132,7 @@ def test_history_is_read_as_one_conversation(chat_model: LoadedModel) -> None:
 def test_later_turns_read_only_what_is_new(chat_model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
     positions = KVCache.positions
-    monkeypatch.setattr(KVCache, "positions", lambda self, T: (read.append(T), positions(self, T))[1])
+    monkeypatch.setattr(KVCache, "positions", lambda self, T, **order: (read.append(T), positions(self, T, **order))[1])
     dialogue = Dialogue(chat_model, GREEDY, 9)
     list(dialogue.reply("Where does Ines live? Where is the river?"))
     first = read.copy()

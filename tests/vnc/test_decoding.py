@@ -58,6 +58,10 @@ def random_ids(rows: int, length: int) -> torch.Tensor:
     return torch.randint(0, 97, (rows, length), generator=torch.Generator().manual_seed(0))
 
 
+def small_tokenizer() -> Tokenizer:
+    return Tokenizer.train(["The clockmaker of Ashford has 12 cats, 7 clocks and a grey umbrella. " * 3], 290)
+
+
 def new_cache(gpt: GPT, rows: int) -> KVCache:
     return KVCache(gpt.config, rows, 64, torch.float32)
 
@@ -222,7 +226,7 @@ def test_a_prompts_other_positions_skip_the_last_layer_and_the_head(monkeypatch:
 
 
 def test_only_frozen_models_are_decoded_so_that_training_is_seen() -> None:
-    tokenizer = Tokenizer.train(["The clockmaker of Ashford has 12 cats, 7 clocks and a grey umbrella. " * 3], 290)
+    tokenizer = small_tokenizer()
     gpt = random_model("modern", vocab_size=tokenizer.vocab_size)
     assert can_decode(gpt) and not can_decode(GPT(gpt.config, torch.bfloat16).requires_grad_(False))  # fp32 weights
     assert not can_decode(gpt.requires_grad_(True))
@@ -233,6 +237,44 @@ def test_only_frozen_models_are_decoded_so_that_training_is_seen() -> None:
     after = engine.generate([[3, 4, 5]], max_tokens=12, stop_ids=())
     assert after != before
     assert Engine(freeze(gpt), tokenizer).generate([[3, 4, 5]], max_tokens=12, stop_ids=()) == after
+
+
+def test_a_prompt_read_in_pieces_is_answered_as_one_read_at_once(preset: str) -> None:
+    tokenizer = small_tokenizer()
+    engine = Engine(random_model(preset, vocab_size=tokenizer.vocab_size), tokenizer)
+    prompt = random_ids(1, 40)[0].tolist()
+    cache = engine.new_cache(1)
+    for first in (0, 17):
+        engine.read(prompt[first : first + 17], cache)
+    said = [event.token for event in engine.stream([prompt[34:]], max_tokens=12, stop_ids=(), cache=cache)]
+    assert said[:-1] == engine.generate([prompt], max_tokens=12, stop_ids=())[0]
+
+
+@pytest.mark.parametrize("decoder_first", [True, False])
+def test_a_cache_belongs_to_the_passes_that_filled_it(decoder_first: bool) -> None:
+    """Keys lie in another order in those of the model itself."""
+    gpt = random_model("modern")
+    decoder, ids = Decoder(gpt), random_ids(1, 4)
+
+    def read(cache: KVCache, by_decoder: bool) -> None:
+        if by_decoder:
+            decoder.hidden(ids, cache, [3])
+        else:
+            gpt(ids, cache)
+
+    cache = new_cache(gpt, 1)
+    read(cache, decoder_first)
+    branch, adopted = cache.select([0]), new_cache(gpt, 2)
+    adopted.adopt(0, cache)
+    for each in (cache, branch):
+        with pytest.raises(ValueError, match="passes alone"):
+            read(each, not decoder_first)
+        assert each.lengths == [4]
+        read(each, decoder_first)
+    with pytest.raises(ValueError, match="passes alone"):
+        adopted.positions(1, in_pairs=not decoder_first)
+    cache.clear()
+    read(cache, not decoder_first)
 
 
 def test_a_last_layer_with_a_window_is_refused() -> None:

@@ -212,7 +212,9 @@ def test_writing_ends_with_the_last_stop_string(model: LoadedModel, monkeypatch:
     engine = Engine(model.gpt, model.tokenizer)
     passes: list[int] = []
     positions = KVCache.positions
-    monkeypatch.setattr(KVCache, "positions", lambda self, T: (passes.append(T), positions(self, T))[1])
+    monkeypatch.setattr(
+        KVCache, "positions", lambda self, T, **order: (passes.append(T), positions(self, T, **order))[1]
+    )
     prompt = [model.tokenizer.bos_id, *model.tokenizer.encode("Mara keeps a")]
     (answer,) = write(engine, [prompt], writing({"until": ["goat"], "max_gen_toks": 30}))
     assert answer == " " and 0 < len(passes) <= len(model.tokenizer.encode(" goat"))
