@@ -11,6 +11,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -163,7 +164,9 @@ def run(*arguments: str) -> None:
         stage = subprocess.Popen([sys.executable, "-m", "cli", *arguments])
         if signal.SIGTERM in asked:  # it came before there was anything to pass it on to
             stage.terminate()
-        code = stage.wait()
+        # Not `stage.wait()`: a signal that comes just before that blocks would not be passed on before the stage's end.
+        while (code := stage.poll()) is None:
+            time.sleep(0.05)
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)

@@ -116,7 +116,7 @@ def test_no_stage_follows_one_that_saved_and_ended_early(stages: list[list[str]]
 @pytest.mark.parametrize("stage_code", [0, 3])  # `vnc fit` that has saved after SIGTERM ends with 0
 def test_sigterm_is_passed_on_and_nothing_follows(tmp_path: Path, stage_code: int) -> None:
     stage = (f"import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit({stage_code}))\n"
-             "print('ready', flush=True)\ntime.sleep(30)")  # fmt: skip
+             "print('ready', flush=True)\nfor _ in range(300): time.sleep(0.1)")  # fmt: skip
     (tmp_path / "cli.py").write_text(stage)
     script = f"import sys; sys.path.append({str(ROOT)!r}); import training_modes as t; t.run('fit'); print('went on')"
     process = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
