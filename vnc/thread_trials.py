@@ -1,7 +1,7 @@
 """One thread or all: whichever was faster when both were tried a moment ago.
 
 Two threads pass over a model's weights up to 1.7 times as fast as one, on an idle machine. Beside other work each waits
-for the slower one in every product, and a pass takes two to seven times as long as on one thread. No rule on sizes
+for the slower one in every product, and a pass takes 2 to 14 times as long as on one thread. No rule on sizes
 knows which it will be; and where results do not depend on it to the last bit, time may decide.
 """
 
