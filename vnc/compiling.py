@@ -36,7 +36,6 @@ def compile_in_place(
     if wanted:
         for module, name in [*((block, "forward") for block in gpt.blocks), (gpt, "smear"), (gpt, "back_out")]:
             setattr(module, name, compiled_for_training(getattr(module, name)))  # and not its hooks
-        gpt.compiled_loss = True
     return f"{'on' if wanted else 'off'}: {reason}"
 
 

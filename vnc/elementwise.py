@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from vnc.gpu_heads import gpu_heads, takes_heads
 from vnc.tiles import tiles
 
 Rotary = tuple[torch.Tensor, torch.Tensor]  # cos and sin of the angles, (..., D/2), broadcastable to half of a head
@@ -31,6 +32,18 @@ def squared_relu(x: torch.Tensor) -> torch.Tensor:
     if x.device.type != "cpu":
         return plain_squared_relu(x)
     return _SquaredReLU.apply(x)  # type: ignore[no-untyped-call,no-any-return]
+
+
+def split_heads(
+    qkv: torch.Tensor, rotary: Rotary | None, normalize: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The product for queries, keys and values (B, T, 3, H, D) -> queries and keys as `heads` makes them, (B, H, T, D),
+    and values (B, T, H, D), which are a view of it."""
+    if rotary is not None and takes_heads(qkv, rotary[0], normalize):
+        q, k, v = gpu_heads(qkv, *rotary)
+        return q.transpose(1, 2), k.transpose(1, 2), v
+    qk, v = torch.split(qkv, [2, 1], dim=2)  # two slices would each make a gradient for all three
+    return *heads(qk, rotary, normalize), v[:, :, 0]
 
 
 def heads(qk: torch.Tensor, rotary: Rotary | None, normalize: bool) -> tuple[torch.Tensor, torch.Tensor]:

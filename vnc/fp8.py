@@ -11,6 +11,9 @@ from typing import Any
 
 import torch
 
+from vnc.gpu_heads import INSTALLED
+
+TILE = 128  # rows and columns that one program of the kernel rounds
 SMALLEST = 128  # rows or columns: smaller matrices are not worth it
 LARGEST = {torch.float8_e4m3fn: 448.0, torch.float8_e5m2: 57_344.0}  # finite numbers of the two formats
 
@@ -27,26 +30,62 @@ def suits_fp8(weight: torch.Tensor) -> bool:
 
 def rounded(x: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
     """(8-bit numbers, fp32 scalar): their product is nearly x."""
-    scale = x.abs().amax().float().clamp(min=1e-12) / LARGEST[dtype]
+    scale = scale_of(x, dtype)
     return (x.float() / scale).clamp(-LARGEST[dtype], LARGEST[dtype]).to(dtype), scale
+
+
+def rounded_both_ways(x: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """`rounded`, and the 8-bit numbers transposed, (columns, rows): each is what one product needs. On a GPU one kernel
+    makes both."""
+    if INSTALLED and x.device.type == "cuda":
+        scale = scale_of(x, dtype)
+        return *_round_both_ways(x, scale, dtype), scale
+    y, scale = rounded(x, dtype)
+    return y, y.t().contiguous(), scale
+
+
+def scale_of(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return x.abs().amax().float().clamp(min=1e-12) / LARGEST[dtype]
 
 
 class _Fp8Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        x8, x_scale = rounded(x, torch.float8_e4m3fn)
+        x8, x8_transposed, x_scale = rounded_both_ways(x, torch.float8_e4m3fn)
         weight8, weight_scale = rounded(weight, torch.float8_e4m3fn)
-        ctx.save_for_backward(x8, x_scale, weight8, weight_scale)
+        ctx.save_for_backward(x8_transposed, x_scale, weight8, weight_scale)
         ctx.dtype = x.dtype
         return _product(x8, weight8.t(), x_scale, weight_scale, ctx.dtype, fast=True)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        x8, x_scale, weight8, weight_scale = ctx.saved_tensors
-        gradient, scale = rounded(gradients[0], torch.float8_e5m2)
+        x8_transposed, x_scale, weight8, weight_scale = ctx.saved_tensors
+        gradient, gradient_transposed, scale = rounded_both_ways(gradients[0], torch.float8_e5m2)
         of_x = _product(gradient, _by_columns(weight8), scale, weight_scale, ctx.dtype)
-        of_weight = _product(gradient.t().contiguous(), _by_columns(x8), scale, x_scale, ctx.dtype)
+        of_weight = _product(gradient_transposed, x8_transposed.t(), scale, x_scale, ctx.dtype)
         return of_x, of_weight
+
+
+@torch.library.custom_op("vnc::round_both_ways", mutates_args=())
+def _round_both_ways(x: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    from vnc.triton_kernels import round_both_ways
+
+    rows, columns = x.shape
+    y, transposed = results = _both_ways(x, dtype)
+    with torch.cuda.device(x.device):
+        round_both_ways[-(-rows // TILE), -(-columns // TILE)](
+            x.contiguous(), scale, y, transposed, rows, columns, LARGEST[dtype], TILE, TILE, num_warps=8
+        )
+    return results
+
+
+def _both_ways(x: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    return x.new_empty(x.shape, dtype=dtype), x.new_empty(x.shape[::-1], dtype=dtype)
+
+
+@_round_both_ways.register_fake
+def _(x: Any, scale: Any, dtype: Any) -> Any:
+    return _both_ways(x, dtype)
 
 
 def _by_columns(matrix: torch.Tensor) -> torch.Tensor:

@@ -17,7 +17,7 @@ where they are used. Shapes: B rows, T positions, C = n_embd, H heads, D = head_
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -25,13 +25,17 @@ from torch import nn
 
 from vnc.attention import attention
 from vnc.config import SMEAR_CHANNELS, VALUE_GATE_CHANNELS, GPTConfig
-from vnc.elementwise import Rotary, heads, rms_norm, squared_relu
+from vnc.elementwise import Rotary, rms_norm, split_heads, squared_relu
 from vnc.fp8 import fp8_linear
 from vnc.loss import cap_logits, summed_cross_entropy, token_cross_entropy
 
 if TYPE_CHECKING:
     from vnc.cache import KVCache, LayerCache
     from vnc.evals.tree_attention import TreeLayer, TreeReading
+    from vnc.gpu_decoding import OneTokenEach, OneTokenLayer
+
+    Cache: TypeAlias = KVCache | TreeReading | OneTokenEach
+    CacheOfLayer: TypeAlias = LayerCache | TreeLayer | OneTokenLayer
 
 
 Values = tuple[torch.Tensor, torch.Tensor]  # a table of value embeddings (rows, C), and the token ids (B, T)
@@ -150,19 +154,18 @@ class Attention(nn.Module):
         x: torch.Tensor,
         values: Values | None,
         rotary: Rotary | None,
-        cache: LayerCache | TreeLayer | None = None,
+        cache: CacheOfLayer | None = None,
         first: int = 0,
     ) -> torch.Tensor:
         B, T, C = x.shape
         H, D = self.config.n_head, self.config.head_dim
         qkv = linear(x, self.qkv.flatten(0, 1), self.qkv_bias, self.fp8).view(B, T, 3, H, D)
-        qk, v = torch.split(qkv, [2, 1], dim=2)  # two slices would each make a gradient for all three
-        v = v[:, :, 0]
+        q, k, v = split_heads(qkv, rotary, normalize=bool(self.config.qk_scale))
         if self.value_gate is not None and values is not None:
             value_embedding = lookup(*values).to(x.dtype)
             gate = 3 * torch.sigmoid(self.value_gate(x[..., :VALUE_GATE_CHANNELS]))  # (B, T, H), in (0, 3)
             v = v + gate[..., None] * value_embedding.view(B, T, H, D)
-        (q, k), v = heads(qk, rotary, normalize=bool(self.config.qk_scale)), v.transpose(1, 2)  # (B, H, T, D)
+        v = v.transpose(1, 2)  # (B, H, T, D), as q and k are
         if cache is None:
             y = attention(q, k, v, self.window, self.scale)
         else:
@@ -198,7 +201,7 @@ class Block(nn.Module):
         mix: Mix | None,
         values: Values | None,
         rotary: Rotary | None,
-        cache: LayerCache | TreeLayer | None = None,
+        cache: CacheOfLayer | None = None,
         first: int = 0,
     ) -> torch.Tensor:
         if mix is not None:
@@ -229,8 +232,6 @@ class GPT(nn.Module):
             self.smear_scale = nn.Parameter(torch.empty(1))
             self.backout_scale = nn.Parameter(torch.empty(1))
         self._rotary: Rotary | None = None
-        self.compiled_loss = False
-        """Whether `summed_loss` compiles what comes after the head's product (vnc/compiling.py)."""
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator | None = None) -> None:
@@ -290,7 +291,7 @@ class GPT(nn.Module):
             self._rotary = cached
         return cached[0][:length], cached[1][:length]
 
-    def forward(self, inputs: torch.Tensor, cache: KVCache | TreeReading | None = None, first: int = 0) -> torch.Tensor:
+    def forward(self, inputs: torch.Tensor, cache: Cache | None = None, first: int = 0) -> torch.Tensor:
         """(B, T) token ids -> (B, T - first, C) normalised hidden states, in the compute dtype.
 
         With a cache, `inputs` continue what the cache holds, row by row, and each row may stand at another position.
@@ -326,7 +327,7 @@ class GPT(nn.Module):
             cache.advance(T)
         return self.back_out(x, middle)
 
-    def smear(self, x: torch.Tensor, cache: KVCache | TreeReading | None) -> torch.Tensor:
+    def smear(self, x: torch.Tensor, cache: Cache | None) -> torch.Tensor:
         """For normalised x: x[t] + scale * sigmoid(gate(x[t])) * x[t - 1]; nothing is added at the first position of a
         row."""
         x = rms_norm(x)
@@ -353,7 +354,7 @@ class GPT(nn.Module):
         hidden = self(inputs).flatten(0, 1)
         config = self.config
         return summed_cross_entropy(
-            hidden, self.head, targets.flatten(), config.vocab_size, config.logit_softcap, z_loss, self.compiled_loss
+            hidden, self.head, targets.flatten(), config.vocab_size, config.logit_softcap, z_loss
         )
 
     @torch.no_grad()

@@ -8,13 +8,13 @@ fp32. Targets of -1 count nothing.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
 from vnc.flops import LOSS_CHUNK_TOKENS
+from vnc.gpu_loss import cross_entropy_, takes_logits
 from vnc.rows import IGNORED
 
 SAFE_EXPONENT = 60.0  # e^60 times any vocabulary is far inside fp32: logits capped there need no shift
@@ -38,6 +38,11 @@ def product_tokens(vocab_size: int, device: torch.device) -> int:
     return max(64, min(LOSS_CHUNK_TOKENS, CPU_PRODUCT_BYTES // (2 * vocab_size)))
 
 
+def needs_shift(softcap: float) -> bool:
+    """Whether the largest logit must come off before exponentials."""
+    return not 0 < softcap <= SAFE_EXPONENT
+
+
 def cap_logits(logits: torch.Tensor, softcap: float) -> torch.Tensor:
     """softcap * tanh(logits / softcap), or the logits themselves when softcap is 0."""
     return softcap * torch.tanh(logits / softcap) if softcap else logits
@@ -50,14 +55,12 @@ def summed_cross_entropy(
     vocab_size: int,
     softcap: float = 0.0,
     z_loss: float = 0.0,
-    compiled: bool = False,
 ) -> torch.Tensor:
     """Sum of the losses of all tokens, fp32 scalar, differentiable in `hidden` and `head`.
 
-    hidden: (tokens, width) in the compute dtype. head: (padded_vocab, width) fp32. targets: (tokens,) int64. compiled:
-    what comes after the matrix product runs as one compiled kernel, which is what a GPU wants.
+    hidden: (tokens, width) in the compute dtype. head: (padded_vocab, width) fp32. targets: (tokens,) int64.
     """
-    return _SummedCrossEntropy.apply(hidden, head, targets, vocab_size, softcap, z_loss, compiled)  # type: ignore[no-untyped-call,no-any-return]
+    return _SummedCrossEntropy.apply(hidden, head, targets, vocab_size, softcap, z_loss)  # type: ignore[no-untyped-call,no-any-return]
 
 
 @torch.no_grad()
@@ -65,13 +68,12 @@ def token_cross_entropy(
     hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, vocab_size: int, softcap: float = 0.0
 ) -> torch.Tensor:
     """The loss of each token in nats, (tokens,) fp32, 0 where the target is -1; shapes as in `summed_cross_entropy`."""
-    weight = head[:vocab_size].to(hidden.dtype)
-    losses = []
-    size, chunk = (tokens(vocab_size, hidden.device) for tokens in (product_tokens, chunk_tokens))
+    weight = _used_rows(head, vocab_size).to(hidden.dtype)
+    losses: list[torch.Tensor] = []
+    size = product_tokens(vocab_size, hidden.device)
     for start in range(0, hidden.size(0), size):
         logits = hidden[start : start + size] @ weight.mT
-        for rows, target in _pairs(logits, targets[start : start + size], chunk):
-            losses.append(_chunk(rows.float(), target, softcap, 0.0, want_gradient=False)[0])
+        losses += _losses_(logits, targets[start : start + size], vocab_size, softcap, 0.0, want_gradient=False)
     return torch.cat(losses) if losses else hidden.new_zeros(0, dtype=torch.float32)
 
 
@@ -87,28 +89,21 @@ class _SummedCrossEntropy(torch.autograd.Function):
         vocab_size: int,
         softcap: float,
         z_loss: float,
-        compiled: bool,
     ) -> torch.Tensor:
-        weight = head[:vocab_size].to(hidden.dtype)
+        weight = _used_rows(head, vocab_size).to(hidden.dtype)
         want_gradient = any(ctx.needs_input_grad[:2])
         grad_hidden = torch.empty_like(hidden) if want_gradient else None
         grad_head = torch.zeros_like(head, dtype=torch.float32) if want_gradient else None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        size, chunk = (tokens(vocab_size, hidden.device) for tokens in (product_tokens, chunk_tokens))
+        size = product_tokens(vocab_size, hidden.device)
         for start in range(0, hidden.size(0), size):
             piece, target = hidden[start : start + size], targets[start : start + size]
             logits = piece @ weight.mT
-            if compiled:
-                total += _compiled_chunk()(logits, target, softcap, z_loss)
-            else:
-                for rows, row_targets in _pairs(logits, target, chunk):
-                    losses, gradient = _chunk(rows.float(), row_targets, softcap, z_loss, want_gradient)
-                    total += losses.sum()
-                    if want_gradient:
-                        rows.copy_(gradient)
+            for losses in _losses_(logits, target, vocab_size, softcap, z_loss, want_gradient):
+                total += losses.sum()
             if grad_hidden is not None and grad_head is not None:
                 torch.mm(logits, weight, out=grad_hidden[start : start + size])
-                grad_head[:vocab_size] += logits.mT @ piece
+                grad_head[: len(weight)] += logits.mT @ piece
         if want_gradient:
             ctx.save_for_backward(grad_hidden, grad_head)
         return total
@@ -117,37 +112,29 @@ class _SummedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         grad_hidden, grad_head = ctx.saved_tensors
         scale = gradients[0]
-        return grad_hidden * scale.to(grad_hidden.dtype), grad_head * scale, None, None, None, None, None
+        return grad_hidden * scale.to(grad_hidden.dtype), grad_head * scale, None, None, None, None
 
 
-@functools.cache
-def _compiled_chunk() -> Callable[[torch.Tensor, torch.Tensor, float, float], torch.Tensor]:
-    return torch.compile(plain_chunk, dynamic=False)
+def _used_rows(head: torch.Tensor, vocab_size: int) -> torch.Tensor:
+    """The rows of the head to multiply with: on a GPU those that pad it too, for products are fast with whole tiles."""
+    return head if takes_logits(head.device) else head[:vocab_size]
 
 
-def plain_chunk(logits: torch.Tensor, targets: torch.Tensor, softcap: float, z_loss: float) -> torch.Tensor:
-    """The sum of the losses of logits (tokens, vocab), which are overwritten with its gradient: in the fewest words, so
-    that a compiler makes one kernel of it that reads each row twice and writes it once."""
-    z = logits.float()
-    if softcap:
-        z = softcap * (2 * torch.sigmoid(z * (2 / softcap)) - 1)  # tanh
-    shift = 0.0 if 0 < softcap <= SAFE_EXPONENT else z.amax(dim=-1, keepdim=True)
-    valid = (targets != IGNORED)[:, None]
-    hit = torch.arange(logits.size(-1), device=logits.device) == targets[:, None]
-    log_sum = (z - shift).exp().sum(dim=-1, keepdim=True).log() + shift
-    at_target = torch.where(hit, z, 0.0).sum(dim=-1, keepdim=True)
-    losses = torch.where(valid, log_sum - at_target + z_loss * log_sum.square(), 0.0)
-    gradient = torch.where(valid, (z - log_sum).exp() * (1 + 2 * z_loss * log_sum) - hit.float(), 0.0)
-    if softcap:
-        gradient = gradient * (1 - (z / softcap).square())
-    logits.copy_(gradient)
-    return losses.sum()
-
-
-def _pairs(logits: torch.Tensor, targets: torch.Tensor, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Views of `size` rows of logits with their targets."""
+def _losses_(
+    logits: torch.Tensor, targets: torch.Tensor, vocab_size: int, softcap: float, z_loss: float, want_gradient: bool
+) -> Iterator[torch.Tensor]:
+    """The losses of (tokens, columns) logits, some tokens at a time; overwrites the logits with the gradient of their
+    sum if that is wanted."""
+    if takes_logits(logits.device):
+        yield cross_entropy_(logits, targets, vocab_size, softcap, z_loss, needs_shift(softcap), want_gradient)
+        return
+    size = chunk_tokens(vocab_size, logits.device)
     for start in range(0, logits.size(0), size):
-        yield logits[start : start + size], targets[start : start + size]
+        rows = logits[start : start + size]
+        losses, gradient = _chunk(rows.float(), targets[start : start + size], softcap, z_loss, want_gradient)
+        if want_gradient:
+            rows.copy_(gradient)
+        yield losses
 
 
 def _chunk(
@@ -162,7 +149,7 @@ def _chunk(
         z = tanh * softcap
     else:
         z = logits
-    if not 0 < softcap <= SAFE_EXPONENT:
+    if needs_shift(softcap):
         shift = z.amax(dim=-1, keepdim=True)
         z = z.sub_(shift)
     at_target = z.gather(1, index)

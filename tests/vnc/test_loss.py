@@ -21,18 +21,16 @@ def plain(hidden, head, targets, vocab, softcap, z_loss):
     return F.cross_entropy(logits, targets, ignore_index=-1, reduction="sum") + z_loss * z
 
 
-@pytest.mark.parametrize("for_a_compiler", [False, True])
 @pytest.mark.parametrize("z_loss", [0.0, 1e-2])
 @pytest.mark.parametrize("softcap", [0.0, 15.0, 2.0, 100.0])
-def test_value_and_gradients_equal_the_plain_version(small_chunks, monkeypatch, softcap, z_loss, for_a_compiler):
-    monkeypatch.setattr(loss, "_compiled_chunk", lambda: loss.plain_chunk)  # what it compiles; test_compiling.py does
+def test_value_and_gradients_equal_the_plain_version(small_chunks, softcap, z_loss):
     torch.manual_seed(0)
     hidden = torch.randn(30, 8, requires_grad=True)
     head = (3 * torch.randn(64, 8)).requires_grad_()
     targets = torch.randint(0, 50, (30,))
     targets[::5] = -1
     expected = plain(hidden, head, targets, 50, softcap, z_loss)
-    found = loss.summed_cross_entropy(hidden, head, targets, 50, softcap, z_loss, for_a_compiler)
+    found = loss.summed_cross_entropy(hidden, head, targets, 50, softcap, z_loss)
     assert torch.allclose(found, expected, rtol=1e-5)
     wanted = torch.autograd.grad(expected / 13, (hidden, head))
     for mine, theirs in zip(torch.autograd.grad(found / 13, (hidden, head)), wanted, strict=True):
