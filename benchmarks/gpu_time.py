@@ -1,6 +1,7 @@
 """Where a GPU's time goes in training: kernels of a compiled micro-batch, an eager one, and a step of the optimizer.
 
     PYTHONPATH=. python benchmarks/gpu_time.py [--depth 12] [--rows 32] [--top 25] [--compile on off] [--fp8]
+        [--lock FILE]
 
 Prints, for each of them, the time of the device by kind of kernel and the longest kernels, and how far the whole is
 from the time that its matrix products would take at the card's data-sheet rate.
@@ -9,6 +10,8 @@ from the time that its matrix products would take at the card's data-sheet rate.
 from __future__ import annotations
 
 import argparse
+import fcntl
+import os
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -18,6 +21,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from vnc.compiling import compile_in_place, use_fp8
+from vnc.cuda_graph import RecordedLoss
 from vnc.depth import TrainingPlan, make_plan
 from vnc.gpt import GPT
 from vnc.hardware import peak_flops
@@ -69,17 +73,22 @@ def main() -> None:
     parser.add_argument("--top", type=int, default=25)
     parser.add_argument("--compile", nargs="+", default=["on", "off"])
     parser.add_argument("--fp8", action="store_true")
+    parser.add_argument("--lock", default=os.devnull, help="file: after compiling wait until no other command holds it")
     options = parser.parse_args()
     device, plan = torch.device("cuda"), make_plan(options.depth, num_steps=10)
     peak = peak_flops(device, torch.bfloat16)[0]
+    lock = os.open(options.lock, os.O_RDWR | os.O_CREAT)  # held until the process ends
     for setting in options.compile:
         trainee = Trainee(plan, setting, options, peak)
         start = time.perf_counter()
         trainee.micro_batch()
         torch.cuda.synchronize()
         print(f"\ncompile {setting}: first micro-batch after {time.perf_counter() - start:.1f} s")
+        fcntl.flock(lock, fcntl.LOCK_EX)
         flops = plan.flops_per_token * trainee.targets.numel()
         show(f"micro-batch, compile {setting}", trainee.micro_batch, flops, peak, options.top)
+        trainee.record()
+        show(f"the same, recorded as a CUDA graph, compile {setting}", trainee.micro_batch, flops, peak, top=0)
         print(f"  at most {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
     show("optimizer", trainee.step, 280 * plan.config.n_layer * plan.config.n_embd**3, peak, options.top)
 
@@ -98,12 +107,16 @@ class Trainee:
             print(use_fp8(self.gpt, device))
         compile_in_place(self.gpt, plan, compile, device, peak)
         ids = torch.randint(plan.config.vocab_size, (options.rows, plan.config.sequence_len + 1), device=device)
+        self.summed_loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = self.gpt.summed_loss
         self.inputs, self.targets = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
 
     def micro_batch(self) -> None:
         self.optimizer.reducer.begin(last=False)
-        (self.gpt.summed_loss(self.inputs, self.targets) / self.targets.numel()).backward()
+        (self.summed_loss(self.inputs, self.targets) / self.targets.numel()).backward()
         self.optimizer.reducer.flush()
+
+    def record(self) -> None:
+        self.summed_loss = RecordedLoss(self.gpt, self.inputs.shape, 0.0)
 
     def step(self) -> None:
         self.optimizer.finish_gradients()

@@ -84,7 +84,7 @@ class Turns(Callback):
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
         owner: Any = module
         self.watch = Stopwatch(module.device.type)
-        self.watch.watch(owner.gpt, "summed_loss", "forward")
+        self.watch.watch(owner, "summed_loss", "forward")
         self.watch.watch(owner, "manual_backward", "backward")
         self.watch.watch(owner._optimizer, "step", "optimizer")
 
@@ -95,7 +95,8 @@ class Turns(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, batch_idx: int) -> None:
         self.waited = time.perf_counter() - self.began
-        np.save(os.environ[ROWS], batch.rows.cpu().numpy())
+        np.save(os.environ[ROWS] + ".new.npy", batch.rows.cpu().numpy())
+        os.replace(os.environ[ROWS] + ".new.npy", os.environ[ROWS])  # never half of it
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, *_: Any) -> None:
         loss = float(outputs["loss"])  # waits for the device
@@ -141,6 +142,8 @@ def nanochat(checkout: str, options: argparse.Namespace) -> None:
     watch.watch(optimizer, "step", "optimizer")
     for step in range(options.steps):
         connection.recv()
+        while not os.path.exists(os.environ[ROWS]):  # before the first step of `vnc fit`
+            time.sleep(0.1)
         began = time.perf_counter()
         rows = torch.from_numpy(np.load(os.environ[ROWS])).long().to(options.device)
         waited = time.perf_counter() - began
@@ -183,9 +186,14 @@ def lend_flash_attention() -> None:
     flash_attention.flash_attn.flash_attn_func = with_window
 
 
+def planned_steps(options: argparse.Namespace) -> int:
+    """One more than are made: `vnc fit` ends its last one by writing a checkpoint."""
+    return int(options.steps) + 1
+
+
 def the_plan(options: argparse.Namespace) -> TrainingPlan:
     return make_plan(
-        options.depth, head_dim=options.head_dim, sequence_len=options.sequence_len, num_steps=options.steps,
+        options.depth, head_dim=options.head_dim, sequence_len=options.sequence_len, num_steps=planned_steps(options),
         window_pattern=options.window_pattern, device_batch_size=options.rows, vocab_size=options.vocab_size,
         total_batch_tokens=options.batch_tokens,
     )  # fmt: skip
@@ -251,8 +259,8 @@ def vnc_fit(options: argparse.Namespace, folder: Path, fp8: bool) -> list[str]:
     if options.data:
         data = ["--data", "FineWebEdu", "--data.data_dir", options.data, "--data.tokenizer", options.tokenizer]
     more = [*data, "--trainer.callbacks+=benchmarks.training.Turns", f"--seed_everything={options.seed}"]
-    return fit_command(options, folder, *more, depth=options.depth, num_steps=options.steps, compile=options.compile,
-                       fp8=str(fp8).lower())  # fmt: skip
+    return fit_command(options, folder, *more, depth=options.depth, num_steps=planned_steps(options),
+                       compile=options.compile, fp8=str(fp8).lower())  # fmt: skip
 
 
 def fit_command(options: argparse.Namespace, folder: Path, *more: str, **model: object) -> list[str]:
@@ -336,6 +344,9 @@ def main() -> None:
                     said = "  ".join(f"{c.name} {loss:.4f}" for c, loss in zip(contenders, losses, strict=True))
                     print(f"loss of step {step}: {said}", flush=True)
             table(contenders, options)
+            for contender in contenders:
+                said = [line for line in (contender.folder / "log").read_text().splitlines() if "CUDA graph" in line]
+                print(*said, sep="\n")
         finally:
             for contender in contenders:
                 contender.process.kill()
