@@ -2,6 +2,7 @@
 
     python benchmarks/decode.py --depth 4
     python benchmarks/decode.py --depth 4 8 --nanochat CHECKOUT --threads 1 2 --rounds 9
+    python benchmarks/decode.py --depth 12 --head_dim 128 --sequence_len 2048 --device cuda --threads 1
 
 A model of random weights reads a prompt of 128 tokens and says 128 more, greedily; then eight rows do so at once. With
 --nanochat the engine of that checkout does the same in every round, in a process of its own, with the same weights and
@@ -62,8 +63,8 @@ def prompt_ids() -> list[int]:
 def vnc_steps(gpt: GPT, options: argparse.Namespace) -> Steps:
     letters = random.Random(0).choices("etaoinshrdlu ", k=200_000)  # any text that is enough for so many tokens
     tokenizer = Tokenizer.train(["".join(letters)], options.vocab_size)
-    gpt.compute_dtype = choose_compute_dtype(options.compute_dtype, "cpu")[0]
-    engine = Engine(frozen_copy(gpt), tokenizer)
+    gpt.compute_dtype = choose_compute_dtype(options.compute_dtype, options.device)[0]
+    engine = Engine(frozen_copy(gpt.to(options.device)), tokenizer)
 
     def steps(prompt: list[int], rows: int) -> Iterator[None]:
         for event in engine.stream([prompt] * rows, GREEDY, SAID, ()):
@@ -74,7 +75,7 @@ def vnc_steps(gpt: GPT, options: argparse.Namespace) -> Steps:
 
 
 def nanochat_steps(gpt: GPT, options: argparse.Namespace) -> Steps:
-    model = nanochat_model(gpt, options.nanochat)
+    model = nanochat_model(gpt, options.nanochat).to(options.device)
     from nanochat.engine import Engine as TheirEngine  # type: ignore[import-not-found]
 
     class NoSpecials:
@@ -167,12 +168,12 @@ def serve(connection: Connection, name: str, depth: int, options: argparse.Names
         connection.send(one_round(steps))
 
 
-def reading_speed(size: int) -> float:
+def reading_speed(size: int, device: str) -> float:
     """Bytes/s at which a sum goes through a buffer of so many bytes again and again."""
-    buffer, seconds = torch.ones(size // 4), []
+    buffer, seconds = torch.ones(size // 4, device=device), []
     for _ in range(20):
         start = time.perf_counter()
-        buffer.sum()
+        buffer.sum().item()
         seconds.append(time.perf_counter() - start)
     return size / statistics.median(seconds)
 
@@ -185,10 +186,11 @@ def main() -> None:
     parser.add_argument("--sequence_len", type=int, default=512)
     parser.add_argument("--compute_dtype", choices=("auto", *DTYPES), default="auto")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--nanochat", metavar="DIR", help="a checkout of nanochat, to run beside")
     options = parser.parse_args()
-    dtype, reason = choose_compute_dtype(options.compute_dtype, "cpu")
+    dtype, reason = choose_compute_dtype(options.compute_dtype, options.device)
     print(f"{reason}; {options.rounds} rounds, prompt {PROMPT}, said {SAID} tokens")
     processes = multiprocessing.get_context("spawn")
     for depth in options.depth:
@@ -206,7 +208,7 @@ def main() -> None:
             rounds: dict[str, list[Seconds]] = {name: [] for name in engines}
             speeds = []
             for round_ in range(1 + options.rounds):
-                speeds.append(reading_speed(size))
+                speeds.append(reading_speed(size, options.device))
                 for name, engine in engines.items():
                     time.sleep(0.2)  # the threads of the process before may still spin, waiting for work
                     engine.send(threads)

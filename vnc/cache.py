@@ -11,7 +11,7 @@ Used under `torch.inference_mode()` or `no_grad`. Shapes: B rows, T new position
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import torch
@@ -43,8 +43,10 @@ class KVCache:
         self.dtype, self.device = dtype, torch.device(device)
         self.timeline = Timeline(rows, length, self.device)
         self.layers = [LayerCache(self, min(window, length)) for window in config.windows]
-        self._last_embedding: torch.Tensor | None = None  # (B, 1, C), for the smear of the next position
-        self._in_pairs: bool | None = None  # see `positions`
+        self.last_embedding: torch.Tensor | None = None  # (B, 1, C), for the smear of the next position
+        self._in_pairs: bool | None = None  # see `begin`
+        self.step: Callable[[Sequence[int]], torch.Tensor] | None = None  # see vnc/gpu_decoding.py
+        self.passes_of_one = 0  # counted there
 
     @property
     def lengths(self) -> list[int]:
@@ -62,27 +64,32 @@ class KVCache:
         """
         self.timeline.announced = list(counts)
 
-    def positions(self, T: int, in_pairs: bool = False) -> torch.Tensor:
-        """Begins a pass of T tokens: their positions, (B, T) int64. Those of padding stay below `length`.
+    def begin(self, T: int, in_pairs: bool = False) -> None:
+        """Begins a pass of T tokens.
 
         in_pairs: whether the two channels that one angle turns lie beside each other in the keys to come.
         Raises ValueError where a row has no room for them, and where other passes keep their keys in another order.
         """
         if self._in_pairs not in (None, in_pairs):
             raise ValueError("a cache that vnc/decoding.py has filled is for its passes alone, and others for theirs")
-        positions = self.timeline.begin(T)
+        self.timeline.begin(T)
         self._in_pairs = in_pairs
-        return positions
+
+    def positions(self, T: int, in_pairs: bool = False) -> torch.Tensor:
+        """Begins a pass of T tokens, as `begin`: their positions, (B, T) int64. Those of padding stay below
+        `length`."""
+        self.begin(T, in_pairs)
+        return self.timeline.positions()
 
     def previous_embedding(self, x: torch.Tensor) -> torch.Tensor:
         """(B, T, C) -> (B, T, C): the embedding before each position, zeros before a row's first one."""
-        if self._last_embedding is None:
-            self._last_embedding = x.new_zeros(self.rows, 1, x.size(2))
+        if self.last_embedding is None:
+            self.last_embedding = x.new_zeros(self.rows, 1, x.size(2))
         if self.timeline.one_each:
-            previous, self._last_embedding = self._last_embedding, x
+            previous, self.last_embedding = self.last_embedding, x
             return previous
-        previous = torch.cat((self._last_embedding, x[:, :-1]), 1)
-        self._last_embedding = self.timeline.last(torch.cat((self._last_embedding, x), 1))
+        previous = torch.cat((self.last_embedding, x[:, :-1]), 1)
+        self.last_embedding = self.timeline.last(torch.cat((self.last_embedding, x), 1))
         return previous
 
     def advance(self, T: int) -> None:
@@ -99,8 +106,8 @@ class KVCache:
             used = min(mine.slots, max(chosen.timeline.lengths, default=0))
             theirs.keys[:, :, :used] = mine.keys[index, :, :used]
             theirs.values[:, :, :used] = mine.values[index, :, :used]
-        if self._last_embedding is not None:
-            chosen._last_embedding = self._last_embedding[index]
+        if self.last_embedding is not None:
+            chosen.last_embedding = self.last_embedding[index]
         chosen._in_pairs = self._in_pairs
         return chosen
 
@@ -110,18 +117,18 @@ class KVCache:
             used = min(mine.slots, other.timeline.lengths[0])
             mine.keys[row, :, :used] = theirs.keys[0, :, :used]
             mine.values[row, :, :used] = theirs.values[0, :, :used]
-        if other._last_embedding is not None:
-            if self._last_embedding is None:
-                self._last_embedding = other._last_embedding.new_zeros(self.rows, *other._last_embedding.shape[1:])
+        if other.last_embedding is not None:
+            if self.last_embedding is None:
+                self.last_embedding = other.last_embedding.new_zeros(self.rows, *other.last_embedding.shape[1:])
             place = torch.tensor([row], device=self.device)  # not in place: it may be an inference tensor
-            self._last_embedding = self._last_embedding.index_copy(0, place, other._last_embedding)
+            self.last_embedding = self.last_embedding.index_copy(0, place, other.last_embedding)
         self.timeline.lengths[row] = other.timeline.lengths[0]
         self._in_pairs = other._in_pairs
 
     def clear(self) -> None:
         """Forgets everything; the memory stays."""
         self.timeline.lengths = [0] * self.rows
-        self._last_embedding = self._in_pairs = None
+        self.last_embedding = self._in_pairs = None
 
 
 def whole_vectors(length: int) -> int:
@@ -233,7 +240,7 @@ class Timeline:
         self._tokens, self._counts = 0, [0] * rows
         self._steps: dict[tuple[int, int | None], Step] = {}
 
-    def begin(self, T: int) -> torch.Tensor:
+    def begin(self, T: int) -> None:
         counts, self.announced = self.announced or [T] * len(self.lengths), None
         if len(counts) != len(self.lengths) or not 0 <= min(counts) <= max(counts) <= T:
             raise ValueError(f"a pass of {T} tokens for {len(self.lengths)} rows cannot bring counts of {counts}")
@@ -242,8 +249,11 @@ class Timeline:
             raise ValueError(f"a row would hold {longest} positions, more than the cache's {self.length}")
         self._tokens, self._counts = T, counts
         self._steps.clear()
-        starts = torch.tensor(self.lengths)[:, None]
-        return (starts if self.one_each else (starts + torch.arange(T)).clamp_(max=self.length - 1)).to(self.device)
+
+    def positions(self) -> torch.Tensor:
+        """Of the tokens that the present pass brings, padding included, (B, T)."""
+        starts, steps = torch.tensor(self.lengths)[:, None], torch.arange(self._tokens)
+        return (starts if self.one_each else (starts + steps).clamp_(max=self.length - 1)).to(self.device)
 
     @property
     def one_each(self) -> bool:

@@ -21,6 +21,7 @@ from vnc.conversation import BRACKETS, Kind
 from vnc.decoding import Decoder, can_decode
 from vnc.errors import UserError
 from vnc.gpt import GPT
+from vnc.gpu_decoding import StepRecorder, can_record
 from vnc.sampling import GREEDY, Sampling, sample
 from vnc.tokenizer import StreamDecoder, Tokenizer
 
@@ -78,6 +79,7 @@ class Engine:
         self.gpt, self.tokenizer = gpt, tokenizer
         self.context = gpt.config.sequence_len
         self._decoder = Decoder(gpt) if can_decode(gpt) else None
+        self._recorder = StepRecorder(gpt) if can_record(gpt) else None
         self._specials = frozenset(tokenizer.special_ids)
         self._kinds: dict[int, Kind] = {
             tokenizer.special("<|tool_start|>"): "tool",
@@ -152,7 +154,7 @@ class Engine:
             prefilled = True
             fed = [[] if row.ended else row.pending[:width] for row in rows]
             due = [index for index, row in enumerate(rows) if not row.ended and len(row.pending) <= width]
-            logits = self._logits(fed, due, cache, sampling)
+            logits = self._logits(fed, due, cache, sampling, ended_for_good=own)
             for row in live:
                 del row.pending[:width]
             tokens = sample(logits, sampling, [generators[rows[index].number] for index in due]).tolist()
@@ -189,7 +191,7 @@ class Engine:
         seats: list[_Row | None] = [None] * cache.rows
 
         def say(fed: list[list[int]], due: list[tuple[int, _Row]], cache: KVCache) -> Iterator[Event]:
-            logits = self._logits(fed, [seat for seat, _ in due], cache, sampling)
+            logits = self._logits(fed, [seat for seat, _ in due], cache, sampling, ended_for_good=True)
             tokens = sample(logits, sampling, [generators[row.number] for _, row in due]).tolist()
             for (_, row), token in zip(due, tokens, strict=True):
                 yield from self._say(row, token, stops)
@@ -246,12 +248,23 @@ class Engine:
         self._logits([list(ids)], [], cache, GREEDY)
 
     @torch.inference_mode()
-    def _logits(self, fed: list[list[int]], due: list[int], cache: KVCache, sampling: Sampling) -> torch.Tensor:
+    def _logits(
+        self,
+        fed: list[list[int]],
+        due: list[int],
+        cache: KVCache,
+        sampling: Sampling,
+        ended_for_good: bool = False,
+    ) -> torch.Tensor:
         """Feeds each row its tokens, perhaps none; returns (due, vocabulary) fp32 logits, after the last token of each
-        row that is due."""
+        row that is due. ended_for_good: a row that gets none will never go on."""
         width = max(map(len, fed))
         counts = [len(tokens) for tokens in fed]
         cache.expect(counts)
+        if self._recorder is not None and width == 1 and (ended_for_good or min(counts) == 1):
+            logits = self._recorder.logits([tokens[0] if tokens else 0 for tokens in fed], cache, due)
+            if logits is not None:
+                return logits
         ids = torch.tensor([tokens + [0] * (width - len(tokens)) for tokens in fed], device=self.device)
         last = [max(0, count - 1) for count in counts]
         if self._decoder is not None:

@@ -245,8 +245,8 @@ def test_in_bf16_not_one_bit_depends_on_neighbours(preset: str, tokenizer: Token
     seen: list[torch.Tensor] = []
     logits_of = engine._logits
 
-    def keep(*arguments) -> torch.Tensor:
-        seen.append(logits_of(*arguments))
+    def keep(*arguments, **options) -> torch.Tensor:
+        seen.append(logits_of(*arguments, **options))
         return seen[-1]
 
     engine._logits = keep

@@ -32,7 +32,7 @@ class Scripted(torch.nn.Module):
         self.passes.append((B, T))
         counts = cache.timeline.announced
         positions = cache.positions(T)
-        first = ids[:, :1, None] if max(cache.lengths) == 0 else cache._last_embedding.long()
+        first = ids[:, :1, None] if max(cache.lengths) == 0 else cache.last_embedding.long()
         cache.previous_embedding(first.expand(B, T, 1).float())
         cache.advance(T)
         for row, start, tokens, count in zip(

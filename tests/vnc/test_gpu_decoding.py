@@ -1,0 +1,96 @@
+"""Passes of one token for each row, laid out for a recording, against the cache's own. Recording itself needs a GPU:
+tests/vnc/test_cuda.py."""
+
+import warnings
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from vnc.cache import KVCache
+from vnc.config import GPTConfig
+from vnc.engine import frozen_copy
+from vnc.gpt import GPT
+from vnc.gpu_decoding import PASSES_BEFORE, OneTokenEach, StepRecorder, can_record
+
+LENGTH = 40
+
+
+@dataclass(frozen=True)
+class Windowed(GPTConfig):
+    """A window that goes round, and a layer that sees everything."""
+
+    @property
+    def windows(self) -> tuple[int, ...]:
+        return (5, 12, self.sequence_len)
+
+
+def model(preset="modern"):
+    sizes = dict(vocab_size=60, sequence_len=LENGTH, n_layer=3, n_head=2, n_embd=32)
+    gpt = GPT(Windowed(**sizes) if preset == "modern" else Windowed.gpt2(**sizes))
+    for seed, parameter in enumerate(gpt.parameters()):  # those that training starts at zero too
+        parameter.data.normal_(0.2, 0.3, generator=torch.Generator().manual_seed(seed))
+    return frozen_copy(gpt)
+
+
+def tokens(*shape, seed):
+    return torch.randint(0, 60, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def filled(gpt, counts=(9, 4, 12)):
+    """A cache whose rows have read prompts of these lengths."""
+    cache = KVCache(gpt.config, len(counts), LENGTH, torch.float32)
+    cache.expect(counts)
+    gpt(tokens(len(counts), max(counts), seed=2), cache)
+    return cache
+
+
+@pytest.mark.parametrize("preset", ["modern", "gpt2"])
+@torch.inference_mode()
+def test_says_what_the_cache_says(preset):
+    gpt = model(preset)
+    expected, cache = filled(gpt), filled(gpt)
+    step = OneTokenEach(gpt, cache)
+    for seed in range(LENGTH - 12 - 2):
+        if seed == 5:  # a pass of several tokens in between, as for a tool's output
+            ids = tokens(3, 2, seed=99)
+            assert torch.allclose(gpt(ids, cache), gpt(ids, expected), atol=1e-4)
+        ids = tokens(3, 1, seed=seed)
+        wanted = gpt.logits(gpt(ids, expected))[:, 0]
+        step.begin(ids[:, 0].tolist())
+        assert torch.allclose(step.compute(), wanted, atol=1e-4)
+        cache.advance(1)
+        assert cache.lengths == expected.lengths
+    assert max(cache.lengths) == LENGTH
+
+
+@torch.inference_mode()
+def test_rows_that_have_ended_disturb_nobody():
+    gpt = model()
+    alone, cache = filled(gpt, (LENGTH - 4,)), filled(gpt, (LENGTH - 4, LENGTH, 3))
+    for mine, theirs in zip(alone.layers, cache.layers, strict=True):  # the same prompt
+        mine.keys.copy_(theirs.keys[:1])
+        mine.values.copy_(theirs.values[:1])
+    alone.last_embedding = cache.last_embedding[:1]
+    step = OneTokenEach(gpt, cache)
+    for seed in range(4):
+        ids = tokens(1, 1, seed=seed)
+        cache.expect([1, 0, 0])
+        step.begin([ids.item(), 7, 7])
+        found = step.compute()
+        cache.advance(1)
+        assert cache.lengths == [LENGTH - 3 + seed, LENGTH, 3]
+        assert torch.allclose(found[:1], gpt.logits(gpt(ids, alone))[:, 0], atol=1e-4)
+    with pytest.raises(ValueError, match="more than the cache's 40"):
+        step.begin([1, 1, 1])
+
+
+def test_where_nothing_can_be_recorded_passes_go_on_as_they_are():
+    gpt = model()
+    assert not can_record(gpt)  # no GPU
+    cache, recorder = filled(gpt), StepRecorder(gpt)
+    with warnings.catch_warnings(record=True) as said:
+        for _ in range(PASSES_BEFORE + 3):
+            assert recorder.logits([1, 2, 3], cache, [0, 1, 2]) is None
+    assert len(said) == 1 and "generating without CUDA graphs" in str(said[0].message)
+    assert cache.step is None and cache.lengths == [9, 4, 12]
