@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from vnc.gpu_heads import INSTALLED
+from vnc.triton_support import runs_triton
 
 TILE = 128  # rows and columns that one program of the kernel rounds
 SMALLEST = 128  # rows or columns: smaller matrices are not worth it
@@ -37,7 +37,7 @@ def rounded(x: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Te
 def rounded_both_ways(x: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """`rounded`, and the 8-bit numbers transposed, (columns, rows): each is what one product needs. On a GPU one kernel
     makes both."""
-    if INSTALLED and x.device.type == "cuda":
+    if runs_triton(x.device):
         scale = scale_of(x, dtype)
         return *_round_both_ways(x, scale, dtype), scale
     y, scale = rounded(x, dtype)

@@ -8,12 +8,12 @@ Shapes: B rows, T positions, H heads, D = head_dim.
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import torch
 
-INSTALLED = importlib.util.find_spec("triton") is not None
+from vnc.triton_support import runs_triton
+
 ROWS = 16  # heads of tokens that one program works on
 
 
@@ -21,9 +21,8 @@ def takes_heads(qkv: torch.Tensor, cos: torch.Tensor, normalize: bool) -> bool:
     """Whether `gpu_heads` takes these: 16-bit numbers on CUDA, and every row at positions 0 .. T-1."""
     half = qkv.size(-1) // 2
     return (
-        INSTALLED
-        and normalize
-        and qkv.device.type == "cuda"
+        normalize
+        and runs_triton(qkv.device)
         and qkv.dtype in (torch.bfloat16, torch.float16)
         and (half & (half - 1)) == 0
         and cos.shape == (qkv.size(1), 1, 1, half)

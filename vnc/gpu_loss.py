@@ -4,19 +4,11 @@ and writes them all in fp32; compiled from those, one that takes twice as long (
 
 from __future__ import annotations
 
-import importlib.util
-
 import torch
 
 from vnc.rows import IGNORED
 
-INSTALLED = importlib.util.find_spec("triton") is not None
 BLOCK = 4096  # logits at a time
-
-
-def takes_logits(device: torch.device) -> bool:
-    """Whether `cross_entropy_` works there."""
-    return INSTALLED and device.type == "cuda"
 
 
 def cross_entropy_(

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 
 from vnc.flops import LOSS_CHUNK_TOKENS
-from vnc.gpu_loss import cross_entropy_, takes_logits
+from vnc.gpu_loss import cross_entropy_
 from vnc.rows import IGNORED
+from vnc.triton_support import runs_triton
 
 SAFE_EXPONENT = 60.0  # e^60 times any vocabulary is far inside fp32: logits capped there need no shift
 CPU_CHUNK_BYTES = 2 * 2**20  # a chunk of fp32 logits that stays in a CPU's caches
@@ -117,7 +118,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
 
 def _used_rows(head: torch.Tensor, vocab_size: int) -> torch.Tensor:
     """The rows of the head to multiply with: on a GPU those that pad it too, for products are fast with whole tiles."""
-    return head if takes_logits(head.device) else head[:vocab_size]
+    return head if runs_triton(head.device) else head[:vocab_size]
 
 
 def _losses_(
@@ -125,7 +126,7 @@ def _losses_(
 ) -> Iterator[torch.Tensor]:
     """The losses of (tokens, columns) logits, some tokens at a time; overwrites the logits with the gradient of their
     sum if that is wanted."""
-    if takes_logits(logits.device):
+    if runs_triton(logits.device):
         yield cross_entropy_(logits, targets, vocab_size, softcap, z_loss, needs_shift(softcap), want_gradient)
         return
     size = chunk_tokens(vocab_size, logits.device)
