@@ -32,7 +32,7 @@ from vnc.loss import cap_logits, summed_cross_entropy, token_cross_entropy
 if TYPE_CHECKING:
     from vnc.cache import KVCache, LayerCache
     from vnc.evals.tree_attention import TreeLayer, TreeReading
-    from vnc.gpu_decoding import OneTokenEach, OneTokenLayer
+    from vnc.one_token_each import OneTokenEach, OneTokenLayer
 
     Cache: TypeAlias = KVCache | TreeReading | OneTokenEach
     CacheOfLayer: TypeAlias = LayerCache | TreeLayer | OneTokenLayer

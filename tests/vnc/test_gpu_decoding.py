@@ -1,7 +1,9 @@
 """Passes of one token for each row, laid out for a recording, against the cache's own. Recording itself needs a GPU:
 tests/vnc/test_cuda.py."""
 
+import gc
 import warnings
+import weakref
 from dataclasses import dataclass
 
 import pytest
@@ -11,7 +13,8 @@ from vnc.cache import KVCache
 from vnc.config import GPTConfig
 from vnc.engine import frozen_copy
 from vnc.gpt import GPT
-from vnc.gpu_decoding import PASSES_BEFORE, OneTokenEach, StepRecorder, can_record
+from vnc.gpu_decoding import PASSES_BEFORE, StepRecorder, can_record
+from vnc.one_token_each import OneTokenEach
 
 LENGTH = 40
 
@@ -50,15 +53,15 @@ def filled(gpt, counts=(9, 4, 12)):
 def test_says_what_the_cache_says(preset):
     gpt = model(preset)
     expected, cache = filled(gpt), filled(gpt)
-    step = OneTokenEach(gpt, cache)
+    step = OneTokenEach(cache)
     for seed in range(LENGTH - 12 - 2):
         if seed == 5:  # a pass of several tokens in between, as for a tool's output
             ids = tokens(3, 2, seed=99)
             assert torch.allclose(gpt(ids, cache), gpt(ids, expected), atol=1e-4)
         ids = tokens(3, 1, seed=seed)
         wanted = gpt.logits(gpt(ids, expected))[:, 0]
-        step.begin(ids[:, 0].tolist())
-        assert torch.allclose(step.compute(), wanted, atol=1e-4)
+        step.begin(cache, ids[:, 0].tolist())
+        assert torch.allclose(gpt.logits(gpt(step.inputs[0], step))[:, 0], wanted, atol=1e-4)
         cache.advance(1)
         assert cache.lengths == expected.lengths
     assert max(cache.lengths) == LENGTH
@@ -72,17 +75,17 @@ def test_rows_that_have_ended_disturb_nobody():
         mine.keys.copy_(theirs.keys[:1])
         mine.values.copy_(theirs.values[:1])
     alone.last_embedding = cache.last_embedding[:1]
-    step = OneTokenEach(gpt, cache)
+    step = OneTokenEach(cache)
     for seed in range(4):
         ids = tokens(1, 1, seed=seed)
         cache.expect([1, 0, 0])
-        step.begin([ids.item(), 7, 7])
-        found = step.compute()
+        step.begin(cache, [ids.item(), 7, 7])
+        found = gpt.logits(gpt(step.inputs[0], step))[:, 0]
         cache.advance(1)
         assert cache.lengths == [LENGTH - 3 + seed, LENGTH, 3]
         assert torch.allclose(found[:1], gpt.logits(gpt(ids, alone))[:, 0], atol=1e-4)
     with pytest.raises(ValueError, match="more than the cache's 40"):
-        step.begin([1, 1, 1])
+        step.begin(cache, [1, 1, 1])
 
 
 def test_where_nothing_can_be_recorded_passes_go_on_as_they_are():
@@ -94,3 +97,15 @@ def test_where_nothing_can_be_recorded_passes_go_on_as_they_are():
             assert recorder.logits([1, 2, 3], cache, [0, 1, 2]) is None
     assert len(said) == 1 and "generating without CUDA graphs" in str(said[0].message)
     assert cache.step is None and cache.lengths == [9, 4, 12]
+
+
+def test_memory_goes_with_the_cache():
+    cache = filled(model())
+    cache.step = OneTokenEach(cache)  # where a recording would be
+    keys = weakref.ref(cache.layers[0].keys)
+    gc.disable()
+    try:
+        del cache
+        assert keys() is None
+    finally:
+        gc.enable()
