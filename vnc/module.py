@@ -250,6 +250,8 @@ class VNCModule(lightning.LightningModule):
         if self.fp8:
             self.notes.append(use_fp8(self.gpt, self.device))
         choice = compile_in_place(self.gpt, self.plan, self.compile_setting, self.device, self.peak_flops)
+        if self.cuda_graph and self._can_record():
+            self.notes.append("a micro-batch is recorded in step 2 and replayed from then on")
         self.notes += [f"compile {choice}", f"MFU is against {self.peak_flops / 1e12:.3g} TFLOP/s ({source})"]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -345,9 +347,12 @@ class VNCModule(lightning.LightningModule):
             return self._recorded(inputs, targets)
         return self.gpt.summed_loss(inputs, targets, self.z_loss)
 
+    def _can_record(self) -> bool:
+        return self.device.type == "cuda" and self._optimizer.wire.world_size == 1
+
     def _record(self) -> None:
         """Record a micro-batch, or decide that it is not to be."""
-        self.cuda_graph = self.device.type == "cuda" and self._optimizer.wire.world_size == 1
+        self.cuda_graph = self._can_record()
         if not self.cuda_graph:
             return
         try:
