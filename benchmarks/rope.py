@@ -106,6 +106,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     options = parser.parse_args()
 
+    options.out.mkdir(parents=True, exist_ok=True)
     draw_bases(options.out)
     text = torch.tensor(list("\n".join(story(index, 0).text for index in range(STORIES)).encode()))
     held_out = rows_of(text[-len(text) // 10 :], HELD_OUT_ROWS, READ, torch.Generator().manual_seed(0))
