@@ -9,13 +9,45 @@ settings stay what they were.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
 
+from vnc.batch_size import release_memory
 from vnc.gpt import GPT
 
 FREE_SHARE = 1 / 8  # of the card's memory that must be left, for the optimizer and for scores
+
+
+class LossRecorder:
+    """`gpt.summed_loss`, from a recording once there is one."""
+
+    def __init__(self, wanted: bool) -> None:
+        self.wanted = wanted
+        """Whether to record: False from where it was tried in vain."""
+        self._recorded: RecordedLoss | None = None
+
+    def summed_loss(self, gpt: GPT, inputs: torch.Tensor, targets: torch.Tensor, z_loss: float) -> torch.Tensor:
+        if self._recorded is not None and self._recorded.shape == inputs.shape:
+            return self._recorded(inputs, targets)
+        return gpt.summed_loss(inputs, targets, z_loss)
+
+    def record(self, gpt: GPT, shape: torch.Size, z_loss: float) -> None:
+        """Record micro-batches of this shape, if that is wanted and not done. If it cannot be, say so once."""
+        if not self.wanted or self._recorded is not None:
+            return
+        try:
+            self._recorded = RecordedLoss(gpt, shape, z_loss)
+        except RuntimeError as error:
+            self.wanted = False
+            warnings.warn(f"going on without a CUDA graph: {str(error).splitlines()[0]}", stacklevel=1)
+        if self._recorded is None:  # and what the attempt held is gone
+            release_memory(gpt.wte.weight.device)
+
+    def drop(self) -> None:
+        """Let the recording and its memory go."""
+        self._recorded = None
 
 
 class RecordedLoss:

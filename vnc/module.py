@@ -14,7 +14,7 @@ from vnc import batch_size, batch_trial, run_checkpoint
 from vnc import checkpoint as files
 from vnc.bits_per_byte import BitsPerByte
 from vnc.compiling import compile_in_place, use_fp8
-from vnc.cuda_graph import RecordedLoss
+from vnc.cuda_graph import LossRecorder
 from vnc.depth import Preset, Stage, TrainingPlan, make_plan
 from vnc.errors import UserError
 from vnc.gpt import GPT
@@ -111,8 +111,7 @@ class VNCModule(lightning.LightningModule):
             raise UserError(f"clip_norm={clip_norm}: must be positive, or null for none")
         self.z_loss, self.compute_dtype_setting, self.compile_setting = z_loss, compute_dtype, compile
         self.clip_norm, self.fp8 = clip_norm, fp8
-        self.cuda_graph = cuda_graph  # False from where it cannot be had
-        self._recorded: RecordedLoss | None = None
+        self.cuda_graph, self._recorder = cuda_graph, LossRecorder(wanted=False)
         if init_from is None and (stage == "midtraining" or init_optimizer):
             raise UserError("model.stage=midtraining and model.init_optimizer need a pretrained model: give "
                             "--model.init_from CHECKPOINT")  # fmt: skip
@@ -245,12 +244,13 @@ class VNCModule(lightning.LightningModule):
         return optimizer
 
     def on_fit_start(self) -> None:
-        self._recorded = None  # an earlier fit's has other buffers
+        one_gpu = self.device.type == "cuda" and self._optimizer.wire.world_size == 1
+        self._recorder = LossRecorder(wanted=self.cuda_graph and one_gpu)
         self.peak_flops, source = peak_flops(self.device, self.gpt.compute_dtype)
         if self.fp8:
             self.notes.append(use_fp8(self.gpt, self.device))
         choice = compile_in_place(self.gpt, self.plan, self.compile_setting, self.device, self.peak_flops)
-        if self.cuda_graph and self._can_record():
+        if self._recorder.wanted:
             self.notes.append("a micro-batch is recorded in step 2 and replayed from then on")
         self.notes += [f"compile {choice}", f"MFU is against {self.peak_flops / 1e12:.3g} TFLOP/s ({source})"]
 
@@ -268,8 +268,9 @@ class VNCModule(lightning.LightningModule):
         If the device of any process runs out of memory in one of the first steps, all of them do the step again with
         smaller micro-batches, and keep to these."""
         optimizer = self._optimizer
-        if self.cuda_graph and self._recorded is None and self.global_step > self.first_step:
-            self._record()
+        if self.global_step > self.first_step:  # all has run once
+            shape = torch.Size((self.plan.device_batch_size, self.plan.config.sequence_len))
+            self._recorder.record(self.gpt, shape, self.z_loss)
         while (loss := self._accumulate(batch.rows)) is None:
             before, self.plan = self.plan, batch_size.with_fewer_rows(self.plan)
             if optimizer.wire.rank == 0:
@@ -316,7 +317,7 @@ class VNCModule(lightning.LightningModule):
                                 f"{plan.device_batch_size}) and go on with --resume true") from error  # fmt: skip
             ran_out = True
         if ran_out:  # and the exception, with all that its frames held, is gone
-            self._recorded = None
+            self._recorder.drop()
             batch_size.release_memory(self.device)
             # The others wait for this process wherever they are in the step.
             counted = counted or optimizer.wire.all_reduce(count)
@@ -343,26 +344,7 @@ class VNCModule(lightning.LightningModule):
 
     def summed_loss(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Sum of the losses of (B, T) targets, from a recording where there is one."""
-        if self._recorded is not None and self._recorded.shape == inputs.shape:
-            return self._recorded(inputs, targets)
-        return self.gpt.summed_loss(inputs, targets, self.z_loss)
-
-    def _can_record(self) -> bool:
-        return self.device.type == "cuda" and self._optimizer.wire.world_size == 1
-
-    def _record(self) -> None:
-        """Record a micro-batch, or decide that it is not to be."""
-        self.cuda_graph = self._can_record()
-        if not self.cuda_graph:
-            return
-        try:
-            shape = torch.Size((self.plan.device_batch_size, self.plan.config.sequence_len))
-            self._recorded = RecordedLoss(self.gpt, shape, self.z_loss)
-        except RuntimeError as error:
-            self.cuda_graph = False
-            warnings.warn(f"going on without a CUDA graph: {str(error).splitlines()[0]}", stacklevel=1)
-        if self._recorded is None:  # and what the attempt held is gone
-            batch_size.release_memory(self.device)
+        return self._recorder.summed_loss(self.gpt, inputs, targets, self.z_loss)
 
     def on_train_batch_end(self, outputs: Any, batch: StepBatch, batch_idx: int) -> None:
         if self.global_step >= self.last_step:
