@@ -96,15 +96,16 @@ def estimate_memory(
     of gradients on their way, docs/dist_muon.md), activations of one micro-batch of `device_batch_size` rows kept for
     backward in numbers of `activation_bytes` bytes.
 
-    A layer keeps about 26 widths for each token (modern preset) or 23 (classic), measured as the storages that compiled
-    blocks save for backward on a CPU; eager modern blocks keep 31. The loss keeps the logits of one chunk in fp32,
-    twice. An estimate: kernels, fragmentation and the framework come on top.
+    A layer keeps about 20 widths for each token (modern preset, compiled for a GPU: the most that an H200 held in
+    training, docs/PERFORMANCE.md) or 23 (classic, measured as the storages that compiled blocks save for backward on a
+    CPU); eager modern blocks on a CPU keep 31. The loss keeps the logits of one chunk in fp32, twice. An estimate:
+    fragmentation and the framework come on top.
     """
     counts = count_parameters(config)
     matrices = counts.transformer_matrices
     others = counts.total - matrices
     tokens = device_batch_size * config.sequence_len
-    kept = config.n_layer * (26 if config.extras else 23) * config.n_embd * activation_bytes * tokens
+    kept = config.n_layer * (20 if config.extras else 23) * config.n_embd * activation_bytes * tokens
     logits = 2 * 4 * min(tokens, LOSS_CHUNK_TOKENS) * config.padded_vocab_size
     travelling = 0
     if world_size > 1:

@@ -178,6 +178,12 @@ def test_optimizer_state_is_shared_among_devices():
     assert eight.weights == one.weights
 
 
+@pytest.mark.parametrize("depth, rows, measured", [(12, 16, 15_891), (12, 32, 26_214), (20, 8, 28_613)])
+def test_memory_is_near_what_a_gpu_held(depth, rows, measured):
+    """MiB, the most that an H200 held in training with compiled blocks (docs/PERFORMANCE.md)."""
+    assert estimate_memory(model_config(depth), rows, 1).total / 2**20 == pytest.approx(measured, rel=0.08)
+
+
 def test_table_states_the_plan():
     table = as_table(make_plan(12, world_size=8), 0.4)
     assert "286,261,730" in table and "time on 8 x H100" in table and "memory / device" in table
