@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import pytest
 import torch
 
+from vnc import gpu_decoding
 from vnc.cache import KVCache
 from vnc.config import GPTConfig
 from vnc.engine import frozen_copy
 from vnc.gpt import GPT
-from vnc.gpu_decoding import PASSES_BEFORE, StepRecorder, can_record
+from vnc.gpu_decoding import CHECKS, PASSES_BEFORE, StepRecorder, can_record
 from vnc.one_token_each import OneTokenEach
 
 LENGTH = 40
@@ -109,3 +110,44 @@ def test_memory_goes_with_the_cache():
         assert keys() is None
     finally:
         gc.enable()
+
+
+class NotRecorded:
+    """The pass of a recording, computed anew each time; `wrong` spoils what it says and remembers."""
+
+    wrong = False
+
+    def __init__(self, gpt, cache):
+        self.gpt, self.step = gpt, OneTokenEach(cache)
+
+    def __call__(self, cache, tokens):
+        self.step.begin(cache, tokens)
+        logits = self.gpt.logits(self.gpt(self.step.inputs[0], self.step)[:, -1])
+        cache.advance(1)
+        if self.wrong:
+            cache.layers[0].keys.zero_()
+            logits = -logits
+        return logits
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_the_first_recording_is_checked_and_given_up_if_it_is_wrong(monkeypatch, recwarn, wrong):
+    monkeypatch.setattr(gpu_decoding, "RecordedStep", NotRecorded)
+    monkeypatch.setattr(NotRecorded, "wrong", wrong)
+    gpt = model()
+    recorder, recorded = StepRecorder(gpt), 0
+    with torch.inference_mode():
+        cache, expected = filled(gpt), filled(gpt)
+        for seed in range(PASSES_BEFORE + CHECKS + 3):
+            ids = tokens(3, 1, seed=seed)
+            counts = [1, 1, int(seed < 4)]  # the last row ends
+            cache.expect(counts)
+            expected.expect(counts)
+            wanted = gpt.logits(gpt(ids, expected)[:, -1])
+            found = recorder.logits(ids[:, 0].tolist(), cache, [0, 1])
+            recorded += found is not None
+            found = gpt.logits(gpt(ids, cache)[:2, -1]) if found is None else found
+            assert torch.allclose(found, wanted[:2], atol=1e-4) and cache.lengths == expected.lengths
+    assert (cache.step is None) == recorder.failed == wrong and recorder._checked is None
+    assert recorded == (1 if wrong else CHECKS + 3)
+    assert any("said something else" in str(warning.message) for warning in recwarn) == wrong
