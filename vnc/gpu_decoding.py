@@ -31,9 +31,7 @@ class StepRecorder:
 
     def __init__(self, gpt: GPT) -> None:
         self.gpt, self.failed, self.checks = gpt, False, CHECKS
-        self._checked: tuple[KVCache, KVCache] | None = (
-            None  # the first that was recorded, and a copy without recording
-        )
+        self._checked: tuple[KVCache, KVCache] | None = None  # the first that was recorded, and its plain copy
 
     @torch.inference_mode()
     def logits(self, tokens: Sequence[int], cache: KVCache, due: Sequence[int]) -> torch.Tensor | None:
