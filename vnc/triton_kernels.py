@@ -12,6 +12,20 @@ import triton.language as tl
 
 
 @triton.jit
+def tile_of_heads(cos, sin, rows, times, HEADS: tl.constexpr, HALF: tl.constexpr, ROWS: tl.constexpr):
+    """A program's rows, each one head of one token: (rows, where the query of each stands in qkv, channels of half a
+    head, which rows there are, cos, sin)."""
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    token, channel = row // HEADS, tl.arange(0, HALF)[None, :]
+    real = row < rows
+    angle = (token % times)[:, None] * HALF + channel
+    c = tl.load(cos + angle, mask=real[:, None], other=0.0).to(tl.float32)
+    s = tl.load(sin + angle, mask=real[:, None], other=0.0).to(tl.float32)
+    start = token.to(tl.int64) * (6 * HEADS * HALF) + row % HEADS * (2 * HALF)
+    return row.to(tl.int64), start, channel, real, c, s
+
+
+@triton.jit
 def turn_and_normalize(x, y, inverse, cos, sin, row, channel, real, eps, HALF: tl.constexpr):
     """Some rows of one head each: x and y point to these rows' first channels."""
     left = tl.load(x[:, None] + channel, mask=real[:, None], other=0.0).to(tl.float32)
@@ -30,23 +44,14 @@ def heads_forward(
     HEADS: tl.constexpr, HALF: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     """A row is one head of one token; qkv is (tokens, 3, HEADS, 2 HALF), q and k are (rows, 2 HALF)."""
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    token, channel = row // HEADS, tl.arange(0, HALF)[None, :]
-    real = row < rows
-    angle = (token % times)[:, None] * HALF + channel
-    c = tl.load(cos + angle, mask=real[:, None], other=0.0).to(tl.float32)
-    s = tl.load(sin + angle, mask=real[:, None], other=0.0).to(tl.float32)
-    x = qkv + token.to(tl.int64) * (6 * HEADS * HALF) + row % HEADS * (2 * HALF)
-    row = row.to(tl.int64)
+    row, start, channel, real, c, s = tile_of_heads(cos, sin, rows, times, HEADS, HALF, ROWS)
+    x = qkv + start
     turn_and_normalize(x, q, q_inverse, c, s, row, channel, real, eps, HALF)
     turn_and_normalize(x + 2 * HEADS * HALF, k, k_inverse, c, s, row, channel, real, eps, HALF)
 
 
 @triton.jit
-def turn_back(
-    gradient, y, inverse, result, cos, sin, row, channel, real,
-    HALF: tl.constexpr,
-):  # fmt: skip
+def turn_back(gradient, y, inverse, result, cos, sin, row, channel, real, HALF: tl.constexpr):
     """The gradient of `turn_and_normalize`: what is along y has no effect, since y's length is fixed."""
     place = row[:, None] * (2 * HALF) + channel
     y_left = tl.load(y + place, mask=real[:, None], other=0.0).to(tl.float32)
@@ -66,14 +71,8 @@ def heads_backward(
     rows, times, HEADS: tl.constexpr, HALF: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     """Gradients of q, k and v, (rows, 2 HALF) each, to that of qkv, which is (tokens, 3, HEADS, 2 HALF)."""
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    token, channel = row // HEADS, tl.arange(0, HALF)[None, :]
-    real = row < rows
-    angle = (token % times)[:, None] * HALF + channel
-    c = tl.load(cos + angle, mask=real[:, None], other=0.0).to(tl.float32)
-    s = tl.load(sin + angle, mask=real[:, None], other=0.0).to(tl.float32)
-    result = of_qkv + token.to(tl.int64) * (6 * HEADS * HALF) + row % HEADS * (2 * HALF)
-    row = row.to(tl.int64)
+    row, start, channel, real, c, s = tile_of_heads(cos, sin, rows, times, HEADS, HALF, ROWS)
+    result = of_qkv + start
     turn_back(of_q, q, q_inverse, result, c, s, row, channel, real, HALF)
     turn_back(of_k, k, k_inverse, result + 2 * HEADS * HALF, c, s, row, channel, real, HALF)
     place = row[:, None] * (2 * HALF) + channel

@@ -81,17 +81,19 @@ def test_a_tool_call_is_answered_in_place(tokenizer: Tokenizer, tools) -> None:
     assert max(model.passes) > (1, 1)  # the output was read in one pass, not token by token
 
 
+# Calls at different times, outputs of different lengths, two calls, a refused one, none; a row that ends early.
+TEXTS = {
+    1: "a[12*12]{144} b",
+    2: "no calls in here, just clocks and cats",
+    3: "[1/3]{0.3333333333}[2**100]{1267650600228229401496703205376}",
+    4: "x",
+    5: 'the grey umbrella ["grey".count("e")]{1}',
+    6: "[12 cats]{error: not arithmetic} oh",
+}
+
+
 def test_tool_calls_inside_a_batch(tokenizer: Tokenizer, tools) -> None:
-    """Calls at different times, outputs of different lengths, two calls, a refused one, none; a row that ends early."""
-    texts = {
-        1: "a[12*12]{144} b",
-        2: "no calls in here, just clocks and cats",
-        3: "[1/3]{0.3333333333}[2**100]{1267650600228229401496703205376}",
-        4: "x",
-        5: 'the grey umbrella ["grey".count("e")]{1}',
-        6: "[12 cats]{error: not arithmetic} oh",
-    }
-    scripts = {first: tools(first, text) for first, text in texts.items()}
+    scripts = {first: tools(first, text) for first, text in TEXTS.items()}
     events, model = run(tokenizer, scripts)
     assert ends(events) == dict.fromkeys(range(6), "stop")
     # Rows with output to read did not make the others read padding.
@@ -133,15 +135,7 @@ def test_rows_that_have_ended_cost_nothing_for_long(tokenizer: Tokenizer, tools)
 
 
 def test_tool_calls_inside_a_queue(tokenizer: Tokenizer, tools) -> None:
-    texts = {
-        1: "a[12*12]{144} b",
-        2: "no calls in here, just clocks",
-        3: "[1/3]{0.3333333333}[2**100]{1267650600228229401496703205376}",
-        4: "x",
-        5: 'the grey umbrella ["grey".count("e")]{1}',
-        6: "[12 cats]{error: not arithmetic} oh",
-    }
-    scripts = {first: tools(first, text) for first, text in texts.items()}
+    scripts = {first: tools(first, text) for first, text in TEXTS.items()}
     for places in (1, 2, 4):
         model = Scripted(tokenizer.vocab_size, scripts)
         engine = Engine(model, tokenizer)
