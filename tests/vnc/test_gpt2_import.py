@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,51 +10,26 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from tokenizers import ByteLevelBPETokenizer
 
+from tests.vnc.gpt2_folders import (
+    END,
+    TINY,
+    Weights,
+    config_of,
+    gpt2_folder,
+    learn_vocabulary,
+    logits,
+    random_weights,
+)
 from vnc.checkpoint import export, load_model
 from vnc.engine import Engine
 from vnc.errors import UserError
 from vnc.gpt2_import import import_gpt2
-from vnc.gpt2_vocabulary import BYTE_OF, token_list
-from vnc.tokenizer import Tokenizer
-
-Weights = dict[str, torch.Tensor]
-TEXT = "The clockmaker of Ashford has 12 cats, 7 clocks and a grey umbrella; don't ask: naïve 日本語\n\n  "
-END = "<|endoftext|>"
-TINY = dict(n_layer=2, n_head=2, n_embd=16, n_positions=24)
 
 
 @pytest.fixture(scope="module")
 def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """vocab.json and merges.txt as another library learns and writes them; <|endoftext|> moved to the end."""
-    folder = tmp_path_factory.mktemp("vocabulary")
-    learner = ByteLevelBPETokenizer()
-    learner.train_from_iterator([TEXT * 9, "the cat sat on the mat with the other cats " * 9], 300, min_frequency=1)
-    learner.save_model(str(folder))
-    ids = json.loads((folder / "vocab.json").read_text())
-    (folder / "vocab.json").write_text(json.dumps(ids | {END: len(ids)}))
-    return folder
-
-
-def random_weights(config: dict[str, Any], seed: int = 0) -> Weights:
-    """GPT-2's tensors by their names, normal, large enough that every part of the arithmetic matters."""
-    C, generator = config["n_embd"], torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int, mean: float = 0.0) -> torch.Tensor:
-        return mean + 0.3 * torch.randn(*shape, generator=generator)
-
-    weights = {"wte.weight": normal(config["vocab_size"], C), "wpe.weight": normal(config["n_positions"], C)}
-    norms = ["ln_f"]
-    for layer in range(config["n_layer"]):
-        norms += [f"h.{layer}.ln_1", f"h.{layer}.ln_2"]
-        for name, inputs, outputs in (("attn.c_attn", C, 3 * C), ("attn.c_proj", C, C),
-                                      ("mlp.c_fc", C, 4 * C), ("mlp.c_proj", 4 * C, C)):  # fmt: skip
-            weights[f"h.{layer}.{name}.weight"] = normal(inputs, outputs)
-            weights[f"h.{layer}.{name}.bias"] = normal(outputs)
-    for norm in norms:
-        weights |= {f"{norm}.weight": normal(C, mean=1.0), f"{norm}.bias": normal(C)}
-    return weights
+    return learn_vocabulary(tmp_path_factory.mktemp("vocabulary"))
 
 
 def reference_logits(weights: Weights, ids: list[int], heads: int) -> np.ndarray:
@@ -88,32 +62,6 @@ def reference_logits(weights: Weights, ids: list[int], heads: int) -> np.ndarray
         x = x + linear(np.concatenate(mixed, -1), f"{layer}.attn.c_proj")
         x = x + linear(gelu(linear(norm(x, f"{layer}.ln_2"), f"{layer}.mlp.c_fc")), f"{layer}.mlp.c_proj")
     return norm(x, "ln_f") @ w["wte.weight"].T
-
-
-def gpt2_folder(folder: Path, vocabulary: Path, config: dict[str, Any], weights: Weights | None = None) -> Path:
-    """As a GPT-2 is downloaded. config: what differs from a plain one."""
-    folder.mkdir()
-    for name in ("vocab.json", "merges.txt"):
-        shutil.copy(vocabulary / name, folder)
-    ids = len(json.loads((vocabulary / "vocab.json").read_text()))
-    plain = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "activation_function": "gelu_new",
-             "layer_norm_epsilon": 1e-05, "vocab_size": ids, "n_ctx": 24}  # fmt: skip
-    values = plain | TINY | config
-    (folder / "config.json").write_text(json.dumps(values))
-    save_file(random_weights(values) if weights is None else weights, folder / "model.safetensors")
-    return folder
-
-
-def config_of(folder: Path) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads((folder / "config.json").read_text())
-    return values
-
-
-@torch.inference_mode()
-def logits(checkpoint: Path, ids: list[int]) -> np.ndarray:
-    gpt = load_model(checkpoint, compute_dtype=torch.float32).gpt
-    found: np.ndarray = gpt.logits(gpt(torch.tensor([ids])))[0].numpy()
-    return found
 
 
 @pytest.mark.parametrize(
@@ -159,66 +107,6 @@ def test_greedy_continuation_is_gpt2s(tmp_path: Path, vocabulary: Path) -> None:
             expected.append(following)
         assert answer == expected
     assert len(set(said[0] + said[1])) > 5
-
-
-def test_ids_are_those_of_another_library(tmp_path: Path, vocabulary: Path) -> None:
-    import_gpt2(str(gpt2_folder(tmp_path / "hf", vocabulary, {})), str(tmp_path / "out"))
-    tokenizer = Tokenizer.load(tmp_path / "out")
-    other = ByteLevelBPETokenizer(str(vocabulary / "vocab.json"), str(vocabulary / "merges.txt"))
-    for text in (TEXT, "the cat's mat\t(12345)", "  two  spaces \n \n", "".join(map(chr, range(1, 400)))):
-        assert tokenizer.encode(text) == other.encode(text).ids
-        assert tokenizer.decode(tokenizer.encode(text)) == text
-
-
-def test_the_alphabet_holds_each_byte_once() -> None:
-    assert sorted(BYTE_OF.values()) == list(range(256))
-    assert BYTE_OF["Ġ"] == ord(" ") and BYTE_OF["Ċ"] == ord("\n") and BYTE_OF["a"] == ord("a")
-
-
-def test_gpt2s_own_files_give_the_vocabulary_named_gpt2(
-    tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cache = shared_data / "tiktoken_cache"
-    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(cache))
-    small = dict(n_layer=1, n_head=1, n_embd=8, n_positions=16, vocab_size=50_257)
-    folder = gpt2_folder_without_vocabulary(tmp_path / "hf", small)
-    import_gpt2(str(folder), str(tmp_path / "named"))
-    shutil.copy(cache / "6c7ea1a7e38e3a7f062df639a5b80947f075ffe6", folder / "vocab.json")
-    shutil.copy(cache / "6d1cbeee0f20b3d9449abfede4726ed8212e3aee", folder / "merges.txt")
-    import_gpt2(str(folder), str(tmp_path / "own"))
-    fingerprints = {Tokenizer.load(place).fingerprint for place in (tmp_path / "named", tmp_path / "own", "gpt2")}
-    assert len(fingerprints) == 1
-    assert logits(tmp_path / "own", [50_256, 31_373, 995]).shape == (3, 50_257)
-
-
-def gpt2_folder_without_vocabulary(folder: Path, config: dict[str, Any]) -> Path:
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({"model_type": "gpt2"} | config))
-    save_file(random_weights(config), folder / "model.safetensors")
-    return folder
-
-
-@pytest.mark.parametrize("style", ["pairs", "strings"])
-def test_a_tokenizer_json_serves_as_well(tmp_path: Path, vocabulary: Path, style: str) -> None:
-    folder = gpt2_folder(tmp_path / "hf", vocabulary, {})
-    import_gpt2(str(folder), str(tmp_path / "two_files"))
-    other = ByteLevelBPETokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"))
-    other.add_special_tokens([END])
-    other.save(str(folder / "tokenizer.json"))
-    content = json.loads((folder / "tokenizer.json").read_text())
-    if style == "strings":
-        content["model"]["merges"] = [" ".join(pair) for pair in content["model"]["merges"]]
-    del content["model"]["vocab"][END]  # it then stands among the added tokens only
-    (folder / "tokenizer.json").write_text(json.dumps(content))
-    for name in ("vocab.json", "merges.txt"):
-        (folder / name).unlink()
-    import_gpt2(str(folder), str(tmp_path / "one_file"))
-    one, two = (Tokenizer.load(tmp_path / name) for name in ("one_file", "two_files"))
-    assert one.fingerprint == two.fingerprint
-    content["pre_tokenizer"]["add_prefix_space"] = True
-    (folder / "tokenizer.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"tokenizer\.json: cuts text in another way"):
-        import_gpt2(str(folder), str(tmp_path / "none"))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
@@ -357,45 +245,6 @@ def test_an_existing_folder_is_left_alone(tmp_path: Path, vocabulary: Path) -> N
     with pytest.raises(UserError, match="cannot be written"):
         import_gpt2(str(folder), str(tmp_path / "file" / "out"))
     assert (tmp_path / "file").read_text() == "mine" and not any((tmp_path / "out").iterdir())
-
-
-def test_vocabularies_built_in_another_way_are_refused() -> None:
-    bytes_first = dict(BYTE_OF)
-    good = bytes_first | {"Ġt": 256, "he": 257, END: 258}
-    merges = [["Ġ", "t"], ["h", "e"]]
-    assert token_list(good, merges)[255:] == [b"\xff", b" t", b"he"]
-    for ids, pairs, message in (
-        (good | {END: 300}, merges, "not 0 to 258"),
-        (bytes_first | {"Ġt": 256, END: 257, "he": 258}, merges, "last token"),
-        (good, merges[::-1], "token 256 is not what merge 0"),
-        (good, merges[:1], "2 tokens of several bytes and 1 merges"),
-        (good | {"a": 256, "Ġt": BYTE_OF["a"]}, merges, "first 256"),
-        (bytes_first | {"日": 256, "he": 257, END: 258}, merges, "stands for no byte"),
-        ({}, [], "last token"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            token_list(ids, pairs)
-
-
-def test_broken_vocabulary_files_are_named(tmp_path: Path, vocabulary: Path) -> None:
-    folder = gpt2_folder(tmp_path / "hf", vocabulary, {})
-    merges, ids = (folder / "merges.txt").read_text(), (folder / "vocab.json").read_text()
-    for name, content, message in (
-        ("merges.txt", merges + "abc\n", r"merges\.txt: 'abc' is not a pair"),
-        ("merges.txt", merges[: merges.rindex("\n", 0, -1) + 1], r"vocab\.json: not a vocabulary of GPT-2's kind"),
-        ("vocab.json", "[]", r"vocab\.json: not a JSON object"),
-        ("vocab.json", ids.replace(": 7,", ': "7",'), "not a table of tokens and their ids"),
-    ):
-        (folder / "merges.txt").write_text(merges)
-        (folder / "vocab.json").write_text(ids)
-        (folder / name).write_text(content)
-        with pytest.raises(UserError, match=message):
-            import_gpt2(str(folder), str(tmp_path / "out"))
-    for name in ("vocab.json", "merges.txt"):
-        (folder / name).unlink()
-    (folder / "tokenizer.json").write_text('{"model": {"type": "BPE"}}')
-    with pytest.raises(UserError, match=r"tokenizer\.json: not a whole tokenizer file \(KeyError: 'pre_tokenizer'\)"):
-        import_gpt2(str(folder), str(tmp_path / "out"))
 
 
 def test_help_needs_no_torch() -> None:
