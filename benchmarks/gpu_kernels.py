@@ -1,8 +1,8 @@
-"""Single operations of training on a GPU: attention by each route, and products in bf16 and FP8.
+"""Single operations of training on a GPU: attention by each route, heads, the loss, and products in bf16 and FP8.
 
     PYTHONPATH=. python benchmarks/gpu_kernels.py
 
-Medians, of attention forward and backward apart, at the shape of a micro-batch of depth 12.
+Medians, of attention and heads forward and backward apart, at the shape of a micro-batch of depth 12.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from triton.testing import do_bench  # comes with torch's builds for CUDA
 
 from vnc.cudnn_attention import takes_cudnn, windowed_cudnn_attention
 from vnc.flash_attention import cuda_attention, windowed_flash_attention, windowed_flex_attention
+from vnc.gpu_heads import gpu_heads
+from vnc.gpu_loss import cross_entropy_
 
 ROWS, HEADS, TIME, HEAD_DIM = 32, 6, 2048, 128
 PRODUCTS = (  # (tokens, in, out) of the blocks at depths 12 and 20
     (65_536, 768, 3_072), (65_536, 3_072, 768), (65_536, 768, 2_304), (16_384, 1_280, 5_120), (16_384, 5_120, 1_280),
 )  # fmt: skip
+LOGITS = 8_192, 32_768  # of one product with the head
 Route = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, int, float], torch.Tensor]
 
 
@@ -37,6 +40,26 @@ def attention(name: str, route: Route, window: int) -> None:
     forward = median(lambda: route(q, k, v, window, 0.1))
     backward = median(lambda: y.backward(gradient, retain_graph=True))  # type: ignore[no-untyped-call]
     print(f"window {window:5}  {name:20} forward {forward:.2f} ms  backward {backward:.2f} ms", flush=True)
+
+
+def heads() -> None:
+    """Queries, keys and values out of their product."""
+    qkv = torch.randn(ROWS, TIME, 3, HEADS, HEAD_DIM, device="cuda", dtype=torch.bfloat16).requires_grad_()
+    angle = torch.rand(TIME, 1, 1, HEAD_DIM // 2, device="cuda")
+    tables = angle.cos().bfloat16(), angle.sin().bfloat16()
+    results = gpu_heads(qkv, *tables)
+    gradients = [torch.randn_like(result) for result in results]
+    forward = median(lambda: gpu_heads(qkv, *tables))
+    backward = median(lambda: torch.autograd.grad(results, qkv, gradients, retain_graph=True))
+    print(f"heads: forward {forward:.3f} ms  backward {backward:.3f} ms", flush=True)
+
+
+def loss() -> None:
+    """From logits to losses and gradient."""
+    logits = torch.randn(LOGITS, device="cuda", dtype=torch.bfloat16)
+    targets = torch.randint(LOGITS[1], LOGITS[:1], device="cuda")
+    ms = median(lambda: cross_entropy_(logits, targets, LOGITS[1], softcap=15.0, z_loss=0.0, shifted=False))
+    print(f"loss of {LOGITS[0]} tokens of {LOGITS[1]} logits: {ms:.3f} ms", flush=True)
 
 
 def product(tokens: int, inner: int, outer: int) -> None:
@@ -59,6 +82,8 @@ def main() -> None:
         routes["cuDNN"] = windowed_cudnn_attention
     for name, route in routes.items():
         attention(name, route, 512)
+    heads()
+    loss()
     for sizes in PRODUCTS:
         product(*sizes)
 

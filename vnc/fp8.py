@@ -1,8 +1,9 @@
 """Training's matrix products in 8-bit floating point (arXiv 2209.05433), at twice the rate of bf16 on Hopper and later.
 
 Inputs and weights are rounded to e4m3 (largest 448), gradients to e5m2 (largest 57,344), each tensor scaled so that its
-own largest number just fits. Sums are fp32, results bf16; weights and the optimizer stay fp32. Rounding and scaling
-cost passes over the tensors, which a compiler joins to their neighbours.
+own largest number just fits. Sums are fp32, results bf16; weights and the optimizer stay fp32. Finding the scale is a
+pass over the tensor, which a compiler joins to its neighbours; rounding, in the layouts that the products of forward
+and backward want, is another.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ memory together. With vocabularies of tens of thousands they would be the larges
 
 For a token with logits x, capped z = cap * tanh(x / cap) and target t, the loss is logsumexp(z) - z[t], plus
 z_loss * logsumexp(z)^2 where asked for (PaLM, arXiv 2204.02311, section 5). Everything after the matrix product is in
-fp32. Targets of -1 count nothing.
+fp32, on a GPU by one kernel (vnc/gpu_loss.py). Targets of -1 count nothing.
 """
 
 from __future__ import annotations
