@@ -14,7 +14,7 @@ import torch
 
 from vnc.cache import KVCache
 from vnc.conversation import Kind
-from vnc.engine import Engine
+from vnc.engine import Engine, plain_cache
 from vnc.tokenizer import Tokenizer
 
 AT_ONCE = 64  # tokens; their logits over 50,000 words take 13 MB
@@ -52,7 +52,7 @@ def token_scores(
 ) -> Iterator[list[TokenScore]]:
     """Scores of `said` (at least one token) after `prompt` (at least one), in parts of up to AT_ONCE; a part may be
     empty. Both together fit into the context."""
-    cache = engine.new_cache(1, len(prompt) + len(said))
+    cache = plain_cache(engine.gpt, 1, len(prompt) + len(said))
     ids = [*prompt, *said]
     kinds = token_kinds(said, engine.tokenizer)
     for start in range(0, len(ids) - 1, AT_ONCE):

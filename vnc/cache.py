@@ -36,15 +36,25 @@ class KVCache:
     """The memory of a batch; `GPT.forward` reads and fills it."""
 
     def __init__(
-        self, config: GPTConfig, rows: int, length: int, dtype: torch.dtype, device: torch.device | str = "cpu"
+        self,
+        config: GPTConfig,
+        rows: int,
+        length: int,
+        dtype: torch.dtype,
+        device: torch.device | str = "cpu",
+        panel: int = 1,
     ) -> None:
-        """Room for `length` positions in each of `rows` rows; keys and values are stored in `dtype`."""
-        self.config, self.rows, self.length = config, rows, length
+        """Room for `length` positions in each of `rows` rows; keys and values are stored in `dtype`.
+
+        panel: a reader that orders so many slots anew (vnc/decoder.c) finds whole panels of slots, and values of whole
+        panels of channels.
+        """
+        self.config, self.rows, self.length, self.panel = config, rows, length, panel
         self.dtype, self.device = dtype, torch.device(device)
         self.timeline = Timeline(rows, length, self.device)
         self.layers = [LayerCache(self, min(window, length)) for window in config.windows]
         self.last_embedding: torch.Tensor | None = None  # (B, 1, C), for the smear of the next position
-        self._in_pairs: bool | None = None  # see `begin`
+        self._reader: str | None = None  # see `begin`
         self.step: Callable[[KVCache, Sequence[int]], torch.Tensor] | None = None  # see vnc/gpu_decoding.py
         self.passes_of_one = 0  # counted there
 
@@ -64,21 +74,21 @@ class KVCache:
         """
         self.timeline.announced = list(counts)
 
-    def begin(self, T: int, in_pairs: bool = False) -> None:
+    def begin(self, T: int, reader: str = "gpt.py") -> None:
         """Begins a pass of T tokens.
 
-        in_pairs: whether the two channels that one angle turns lie beside each other in the keys to come.
-        Raises ValueError where a row has no room for them, and where other passes keep their keys in another order.
+        reader: whose pass it is. Each orders and rounds what it keeps in its own way.
+        Raises ValueError where a row has no room for the tokens, and where another one has read those before.
         """
-        if self._in_pairs not in (None, in_pairs):
-            raise ValueError("a cache that vnc/decoding.py has filled is for its passes alone, and others for theirs")
+        if self._reader not in (None, reader):
+            raise ValueError(f"a cache that vnc/{self._reader} has filled is for its passes alone, not for {reader}'s")
         self.timeline.begin(T)
-        self._in_pairs = in_pairs
+        self._reader = reader
 
-    def positions(self, T: int, in_pairs: bool = False) -> torch.Tensor:
+    def positions(self, T: int, reader: str = "gpt.py") -> torch.Tensor:
         """Begins a pass of T tokens, as `begin`: their positions, (B, T) int64. Those of padding stay below
         `length`."""
-        self.begin(T, in_pairs)
+        self.begin(T, reader)
         return self.timeline.positions()
 
     def previous_embedding(self, x: torch.Tensor) -> torch.Tensor:
@@ -99,22 +109,22 @@ class KVCache:
     def select(self, rows: Sequence[int]) -> KVCache:
         """A new cache that holds copies of these rows, in this order: fewer of them when some have ended, one of them
         many times when several continuations share a beginning."""
-        chosen = KVCache(self.config, len(rows), self.length, self.dtype, self.device)
+        chosen = KVCache(self.config, len(rows), self.length, self.dtype, self.device, self.panel)
         chosen.timeline.lengths = [self.timeline.lengths[row] for row in rows]
         index = torch.tensor(rows, device=self.device)
         for mine, theirs in zip(self.layers, chosen.layers, strict=True):
-            used = min(mine.slots, max(chosen.timeline.lengths, default=0))
+            used = whole(min(mine.slots, max(chosen.timeline.lengths, default=0)), self.panel)
             theirs.keys[:, :, :used] = mine.keys[index, :, :used]
             theirs.values[:, :, :used] = mine.values[index, :, :used]
         if self.last_embedding is not None:
             chosen.last_embedding = self.last_embedding[index]
-        chosen._in_pairs = self._in_pairs
+        chosen._reader = self._reader
         return chosen
 
     def adopt(self, row: int, other: KVCache) -> None:
         """Row `row` becomes a copy of the only row of `other`, a cache of equal length, whatever it held."""
         for mine, theirs in zip(self.layers, other.layers, strict=True):
-            used = min(mine.slots, other.timeline.lengths[0])
+            used = whole(min(mine.slots, other.timeline.lengths[0]), self.panel)
             mine.keys[row, :, :used] = theirs.keys[0, :, :used]
             mine.values[row, :, :used] = theirs.values[0, :, :used]
         if other.last_embedding is not None:
@@ -123,17 +133,22 @@ class KVCache:
             place = torch.tensor([row], device=self.device)  # not in place: it may be an inference tensor
             self.last_embedding = self.last_embedding.index_copy(0, place, other.last_embedding)
         self.timeline.lengths[row] = other.timeline.lengths[0]
-        self._in_pairs = other._in_pairs
+        self._reader = other._reader
 
     def clear(self) -> None:
         """Forgets everything; the memory stays."""
         self.timeline.lengths = [0] * self.rows
-        self.last_embedding = self._in_pairs = None
+        self.last_embedding = self._reader = None
+
+
+def whole(size: int, unit: int) -> int:
+    """`size` rounded up to a multiple of `unit`."""
+    return -(-size // unit) * unit
 
 
 def whole_vectors(length: int) -> int:
     """`length` rounded up to whole vectors."""
-    return -(-length // VECTOR) * VECTOR
+    return whole(length, VECTOR)
 
 
 class LayerCache:
@@ -141,9 +156,9 @@ class LayerCache:
 
     def __init__(self, cache: KVCache, slots: int) -> None:
         config, self.slots, self.timeline = cache.config, slots, cache.timeline
-        shape = (cache.rows, config.n_head, slots, config.head_dim)
-        self.keys = torch.zeros(shape, dtype=cache.dtype, device=cache.device)
-        self.values = torch.zeros_like(self.keys)
+        shape, D = (cache.rows, config.n_head, whole(slots, cache.panel)), config.head_dim
+        self.keys = torch.zeros(*shape, D, dtype=cache.dtype, device=cache.device)
+        self.values = torch.zeros(*shape, whole(D, cache.panel), dtype=cache.dtype, device=cache.device)
         self._views: tuple[int, tuple[torch.Tensor, ...]] | None = None  # see `_read`
 
     def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:

@@ -121,7 +121,7 @@ class Decoder:
     def hidden(self, ids: torch.Tensor, cache: KVCache, last: Sequence[int]) -> torch.Tensor:
         """(B, T) token ids -> (B, C) normalised hidden states, of the last token of each row."""
         config, (B, T) = self.config, ids.shape
-        positions = cache.positions(T, in_pairs=True)
+        positions = cache.positions(T, "decoding.py")
         x = F.embedding(ids, self.tokens).float()
         if self.positions is not None:
             x += F.embedding(positions, self.positions)

@@ -15,6 +15,7 @@ from typing import Literal
 
 import torch
 
+from vnc.c_decoding import CDecoder, can_decode_in_c
 from vnc.cache import KVCache, whole_vectors
 from vnc.calculator import calculate
 from vnc.conversation import BRACKETS, Kind
@@ -78,7 +79,8 @@ class Engine:
         several times as fast, after `freeze` (vnc/decoding.py)."""
         self.gpt, self.tokenizer = gpt, tokenizer
         self.context = gpt.config.sequence_len
-        self._decoder = Decoder(gpt) if can_decode(gpt) else None
+        self._c_decoder = CDecoder(gpt) if can_decode_in_c(gpt) else None
+        self._decoder = Decoder(gpt) if self._c_decoder is None and can_decode(gpt) else None
         self._recorder = StepRecorder(gpt) if can_record(gpt) else None
         self._specials = frozenset(tokenizer.special_ids)
         self._kinds: dict[int, Kind] = {
@@ -93,13 +95,10 @@ class Engine:
         return self.gpt.wte.weight.device
 
     def new_cache(self, rows: int, length: int | None = None) -> KVCache:
-        """An empty cache of `length` positions, by default the whole context.
-
-        On the CPU it holds fp32 whatever the compute dtype: attention of one bf16 query against a cache in bf16 takes 5
-        to 8 times as long there.
-        """
-        dtype = torch.float32 if self.device.type == "cpu" else self.gpt.compute_dtype
-        return KVCache(self.gpt.config, rows, length or self.context, dtype, self.device)
+        """An empty cache of `length` positions, by default the whole context, for the passes of this engine."""
+        if self._c_decoder is not None:
+            return self._c_decoder.new_cache(rows, length or self.context)
+        return plain_cache(self.gpt, rows, length or self.context)
 
     def generate(
         self,
@@ -258,6 +257,8 @@ class Engine:
     ) -> torch.Tensor:
         """Feeds each row its tokens, perhaps none; returns (due, vocabulary) fp32 logits, after the last token of each
         row that is due. ended_for_good: a row that gets none will never go on."""
+        if self._c_decoder is not None:
+            return self._c_decoder.logits(fed, cache, due, capped=sampling.temperature > 0)
         width = max(map(len, fed))
         counts = [len(tokens) for tokens in fed]
         cache.expect(counts)
@@ -308,6 +309,16 @@ class Engine:
 
     def _default_stops(self) -> tuple[int, int]:
         return self.tokenizer.bos_id, self.tokenizer.special("<|im_end|>")
+
+
+def plain_cache(gpt: GPT, rows: int, length: int) -> KVCache:
+    """An empty cache for passes of the model itself, or of vnc/decoding.py.
+
+    On the CPU it holds fp32 whatever the compute dtype: attention of one bf16 query among bf16 keys takes 5 to 8 times
+    as long there.
+    """
+    device = gpt.wte.weight.device
+    return KVCache(gpt.config, rows, length, torch.float32 if device.type == "cpu" else gpt.compute_dtype, device)
 
 
 def transcript(events: Iterable[Event]) -> str:

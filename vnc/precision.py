@@ -45,13 +45,18 @@ def choose_compute_dtype(setting: str, device: torch.device | str) -> tuple[torc
     return torch.float32, f"float32: bf16 is not tested on {device.type}"
 
 
-@functools.cache
 def cpu_bf16_feature() -> str:
     """The instruction set with bf16 products that this CPU has, or an empty string."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text().split()
-    except OSError:
-        return ""
-    if "amx_bf16" in flags:
+    if "amx_bf16" in cpu_flags():
         return "AMX-BF16"
-    return "AVX512-BF16" if "avx512_bf16" in flags else ""
+    return "AVX512-BF16" if "avx512_bf16" in cpu_flags() else ""
+
+
+@functools.cache
+def cpu_flags() -> frozenset[str]:
+    """What Linux says that this CPU can do, in its words; empty elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(next((line for line in lines if line.startswith("flags")), "").split())

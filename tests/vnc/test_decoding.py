@@ -2,42 +2,19 @@
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from vnc import decoding
+from tests.vnc.random_models import random_ids, random_model, small_tokenizer
+from vnc import c_decoding, decoding
 from vnc.cache import KVCache
-from vnc.config import GPTConfig
 from vnc.decoding import Decoder, Product, can_decode, has_bf16_products, one_thread
 from vnc.engine import Engine, freeze
 from vnc.gpt import GPT
-from vnc.tokenizer import Tokenizer
 
 needs_bf16 = pytest.mark.skipif(not has_bf16_products(), reason="this CPU, or this torch, has no bf16 products")
-
-
-@dataclass(frozen=True)
-class Windowed(GPTConfig):
-    """Windows much shorter than the tests' prompts; the last layer sees everything."""
-
-    @property
-    def windows(self) -> tuple[int, ...]:
-        return (5, 12, 5, self.sequence_len)
-
-
-def random_model(preset: str, dtype: torch.dtype = torch.float32, vocab_size: int = 97) -> GPT:
-    """Frozen; every parameter random, those that training starts at zero too, so that each part matters."""
-    sizes = dict(vocab_size=vocab_size, sequence_len=64, n_layer=4, n_head=2, n_embd=64)
-    made = Windowed.gpt2(**sizes) if preset == "gpt2" else Windowed(**sizes, bias=preset == "modern, with biases")
-    gpt = GPT(made, dtype)
-    generator = torch.Generator().manual_seed(1)
-    for name, parameter in gpt.named_parameters():
-        mean = 0.0 if parameter.dim() > 1 or "bias" in name else 0.5
-        parameter.data.normal_(mean, 0.2, generator=generator)
-    return freeze(gpt)
 
 
 @pytest.fixture(params=["modern", "modern, with biases", "gpt2"])
@@ -52,14 +29,6 @@ def threads() -> Iterator[None]:
     with torch.inference_mode():
         yield
     torch.set_num_threads(before)
-
-
-def random_ids(rows: int, length: int) -> torch.Tensor:
-    return torch.randint(0, 97, (rows, length), generator=torch.Generator().manual_seed(0))
-
-
-def small_tokenizer() -> Tokenizer:
-    return Tokenizer.train(["The clockmaker of Ashford has 12 cats, 7 clocks and a grey umbrella. " * 3], 290)
 
 
 def new_cache(gpt: GPT, rows: int) -> KVCache:
@@ -239,7 +208,12 @@ def test_only_frozen_models_are_decoded_so_that_training_is_seen() -> None:
     assert Engine(freeze(gpt), tokenizer).generate([[3, 4, 5]], max_tokens=12, stop_ids=()) == after
 
 
-def test_a_prompt_read_in_pieces_is_answered_as_one_read_at_once(preset: str) -> None:
+@pytest.mark.parametrize("in_c", [True, False])
+def test_a_prompt_read_in_pieces_is_answered_as_one_read_at_once(
+    preset: str, in_c: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not in_c:
+        monkeypatch.setattr(c_decoding, "library", lambda dtype: None)
     tokenizer = small_tokenizer()
     engine = Engine(random_model(preset, vocab_size=tokenizer.vocab_size), tokenizer)
     prompt = random_ids(1, 40)[0].tolist()
@@ -272,7 +246,7 @@ def test_a_cache_belongs_to_the_passes_that_filled_it(decoder_first: bool) -> No
         assert each.lengths == [4]
         read(each, decoder_first)
     with pytest.raises(ValueError, match="passes alone"):
-        adopted.positions(1, in_pairs=not decoder_first)
+        adopted.positions(1, "gpt.py" if decoder_first else "decoding.py")
     cache.clear()
     read(cache, not decoder_first)
 

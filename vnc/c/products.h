@@ -1,0 +1,79 @@
+/* Products of a few rows, or many, with a matrix that lies in panels of COLUMNS outputs. */
+
+#include "numbers.h"
+
+#if __AVX512F__
+#define VECTORS 4 /* of sums in a row of a panel */
+#else
+#define VECTORS 2
+#endif
+#define COLUMNS (WIDTH * VECTORS)
+#define TOGETHER 6 /* rows that share a reading of a panel: 24 vectors of sums in 32 registers, or 12 in 16 */
+
+typedef struct {
+    const number *weights; /* (out / COLUMNS, in / PAIR, COLUMNS, PAIR), padded with zeros */
+    const float *bias;     /* (out), padded like weights; or NULL */
+    long in, out;
+} Matrix;
+
+/* sums (rows, COLUMNS) = x (rows, in) times one panel, whose next inputs begin `step` numbers further on. */
+static inline __attribute__((always_inline)) void tile(
+    const int rows, const number *panel, long step, const number *x, long stride, long in, vec (*sums)[VECTORS]) {
+    vec sum[rows][VECTORS];
+    for (int r = 0; r < rows; r++)
+        for (int c = 0; c < VECTORS; c++) sum[r][c] = (vec){};
+    for (long i = 0; i < in; i += PAIR, panel += step)
+        for (int r = 0; r < rows; r++)
+            for (int c = 0; c < VECTORS; c++) sum[r][c] = multiply(sum[r][c], panel + c * PAIR * WIDTH, x + r * stride + i);
+    for (int r = 0; r < rows; r++)
+        for (int c = 0; c < VECTORS; c++) sums[r][c] = sum[r][c];
+}
+
+/* The same for up to TOGETHER rows: sums stay in registers where the compiler knows their number. */
+static void tiles(long rows, const number *panel, long step, const number *x, long stride, long in, vec (*sums)[VECTORS]) {
+    switch (rows) {
+        case 1: return tile(1, panel, step, x, stride, in, sums);
+        case 2: return tile(2, panel, step, x, stride, in, sums);
+        case 3: return tile(3, panel, step, x, stride, in, sums);
+        case 4: return tile(4, panel, step, x, stride, in, sums);
+        case 5: return tile(5, panel, step, x, stride, in, sums);
+        default: return tile(TOGETHER, panel, step, x, stride, in, sums);
+    }
+}
+
+typedef enum { STORE, ADD, SQUARED_RELU, GELU } Then; /* what becomes of a product; after the last two it is rounded */
+
+static inline void finish(Then then, vec *sums, const float *bias, void *result, long columns) {
+    float *full = result, *sum = (float *)sums;
+    number *narrow = result;
+    for (int c = 0; c < VECTORS; c++) {
+        vec x = sums[c] + (bias ? *(const vec *)(bias + c * WIDTH) : (vec){});
+        if (then == SQUARED_RELU) x = choose(x < 0, (vec){}, x * x);
+        if (then == GELU) x *= sigmoids(1.5957691f * (x + 0.044715f * x * x * x)); /* its form with tanh */
+        sums[c] = x;
+    }
+    if (then == STORE)
+        for (long i = 0; i < columns; i++) full[i] = sum[i];
+    else if (then == ADD)
+        for (long i = 0; i < columns; i++) full[i] += sum[i];
+    else
+        for (long i = 0; i < columns; i++) narrow[i] = rounded(sum[i]);
+}
+
+/* x (n, in) -> result (n, out). Called by each thread: `omp for` shares the panels out, and waits for all at its end. */
+static void product(const Matrix *matrix, const number *x, long n, Then then, void *result) {
+    const long in = matrix->in, out = matrix->out, size = then <= ADD ? sizeof(float) : sizeof(number);
+#pragma omp for schedule(static)
+    for (long first = 0; first < out; first += COLUMNS) {
+        const number *panel = matrix->weights + first * in;
+        const float *bias = matrix->bias ? matrix->bias + first : NULL;
+        const long columns = out - first < COLUMNS ? out - first : COLUMNS;
+        vec sums[TOGETHER][VECTORS];
+        for (long done = 0; done < n; done += TOGETHER) {
+            const long rows = n - done < TOGETHER ? n - done : TOGETHER;
+            tiles(rows, panel, PAIR * COLUMNS, x + done * in, in, in, sums);
+            for (long r = 0; r < rows; r++)
+                finish(then, sums[r], bias, (char *)result + ((done + r) * out + first) * size, columns);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+"""A page of C as a library, compiled by the machine's own compiler when it is first needed and kept for the next time.
+
+The libraries lie in the user's cache folder, one for each state of the page and each processor. Nothing is written
+where there is none that can be written; then the page is compiled for this process alone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+import warnings
+from pathlib import Path
+
+# For the processor it will run on. OpenMP's functions are left to be found in torch's own copy: one pool of threads.
+FLAGS = ("-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp", "-fPIC", "-Wno-psabi")
+
+
+def compiler() -> str | None:
+    return shutil.which("gcc") or shutil.which("cc")
+
+
+def load(source: Path, *flags: str) -> ctypes.CDLL | None:
+    """The library of that page, compiled with these further flags, or None where there is no compiler, or none that can
+    compile it: then a warning says so. torch must have been imported."""
+    command = compiler()
+    if command is None:
+        return None
+    name = f"{source.stem}-{_fingerprint(source, flags)}.so"
+    try:
+        kept = cache_folder() / name
+        if not kept.exists():
+            kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _compile(command, source, flags, kept)
+        return ctypes.CDLL(str(kept))
+    except subprocess.CalledProcessError as error:
+        first = next((line for line in error.stderr.splitlines() if "error" in line), "no message")
+        warnings.warn(f"{command} cannot compile {source}, generation will be slower: {first}", stacklevel=2)
+    except OSError as refused:
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                _compile(command, source, flags, Path(folder, name))
+                return ctypes.CDLL(str(Path(folder, name)))
+        except (OSError, subprocess.CalledProcessError):
+            warnings.warn(f"{source} cannot be used, generation will be slower: {refused}", stacklevel=2)
+    return None
+
+
+def cache_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vnc"
+
+
+def _compile(command: str, source: Path, flags: tuple[str, ...], target: Path) -> None:
+    """Complete or not at all, whoever else does the same."""
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        objects, made = Path(folder, "made.o"), Path(folder, "made.so")
+        for arguments in ([*FLAGS, *flags, "-c", source, "-o", objects], ["-shared", objects, "-lm", "-o", made]):
+            subprocess.run([command, *map(str, arguments)], check=True, capture_output=True, text=True)
+        os.replace(made, target)
+
+
+def _fingerprint(source: Path, flags: tuple[str, ...]) -> str:
+    texts = [page.read_text() for page in (source, *sorted(source.parent.glob("*.h")))]
+    processor = ""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith(("flags", "model name")):
+            processor += line
+        elif not line:  # the others are alike
+            break
+    return hashlib.sha256("\n".join((*texts, *FLAGS, *flags, processor)).encode()).hexdigest()[:16]
