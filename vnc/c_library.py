@@ -26,13 +26,12 @@ def compiler() -> str | None:
 def load(source: Path, *flags: str) -> ctypes.CDLL | None:
     """The library of that page, compiled with these further flags, or None where there is no compiler, or none that can
     compile it: then a warning says so. torch must have been imported."""
-    command = compiler()
-    if command is None:
-        return None
-    name = f"{source.stem}-{_fingerprint(source, flags)}.so"
+    command, name = compiler(), f"{source.stem}-{_fingerprint(source, flags)}.so"
     try:
         kept = cache_folder() / name
         if not kept.exists():
+            if command is None:
+                return None
             kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _compile(command, source, flags, kept)
         return ctypes.CDLL(str(kept))
@@ -40,6 +39,8 @@ def load(source: Path, *flags: str) -> ctypes.CDLL | None:
         first = next((line for line in error.stderr.splitlines() if "error" in line), "no message")
         warnings.warn(f"{command} cannot compile {source}, generation will be slower: {first}", stacklevel=2)
     except OSError as refused:
+        if command is None:
+            return None
         try:
             with tempfile.TemporaryDirectory() as folder:
                 _compile(command, source, flags, Path(folder, name))
@@ -50,7 +51,7 @@ def load(source: Path, *flags: str) -> ctypes.CDLL | None:
 
 
 def cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vnc"
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "vnc")
 
 
 def _compile(command: str, source: Path, flags: tuple[str, ...], target: Path) -> None:

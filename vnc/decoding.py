@@ -1,4 +1,5 @@
 """The forward pass of a frozen model on the CPU, laid out for generation: what `GPT.forward` computes with a cache.
+It serves where vnc/c_decoding.py cannot: on other processors than x86, and where there is no C compiler.
 
 One token for one row is a pass through all the matrices for next to no arithmetic. It takes as long as memory takes to
 yield the weights, plus one or two microseconds for each of the hundreds of calls of torch. So

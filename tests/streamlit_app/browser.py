@@ -39,10 +39,11 @@ Found = TypeVar("Found")
 
 @contextlib.contextmanager
 def app(runs: Path, log: Path) -> Iterator[str]:
-    """The address of an app that shows this runs folder; its output goes to `log`."""
+    """The address of an app that shows this runs folder; its output goes to `log`. It finds no C compiler: a parrot
+    in C has sung 900 times before a browser can stop it."""
     port = free_port()
     environment = os.environ | {VARIABLE: str(runs), "PYTHONPATH": str(Path(__file__).parents[2]),
-                                "OMP_NUM_THREADS": "1", "HOME": str(log.parent)}  # fmt: skip
+                                "OMP_NUM_THREADS": "1", "HOME": str(log.parent), "PATH": str(log.parent)}  # fmt: skip
     command = [sys.executable, "-m", "streamlit", *launch.arguments(port, "127.0.0.1", display=False)]
     with log.open("w") as out:
         process = subprocess.Popen(command, cwd=log.parent, env=environment, stdout=out, stderr=subprocess.STDOUT)

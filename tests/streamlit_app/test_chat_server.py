@@ -120,14 +120,20 @@ def test_a_long_prompt_is_read_in_pieces(server: ChatServer, parrot: SharedModel
 def tokens_of_passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A list that grows with each pass through a model, by the new positions that it reads."""
     read: list[int] = []
-    positions = KVCache.positions
+    begin = KVCache.begin
 
-    def recorded(cache: KVCache, T: int, **order: bool) -> torch.Tensor:
+    def recorded(cache: KVCache, T: int, *reader: str) -> None:
         read.append(T)
-        return positions(cache, T, **order)
+        begin(cache, T, *reader)
 
-    monkeypatch.setattr(KVCache, "positions", recorded)
+    monkeypatch.setattr(KVCache, "begin", recorded)
     return read
+
+
+def slow_passes(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Each pass through a model takes so much longer."""
+    begin = KVCache.begin
+    monkeypatch.setattr(KVCache, "begin", lambda *given: (time.sleep(seconds), begin(*given))[1])
 
 
 def test_later_turns_read_only_what_is_new(
@@ -142,7 +148,10 @@ def test_later_turns_read_only_what_is_new(
         assert tokens == tuple(event.token for event in dialogue.reply(text) if event.token is not None)
         assert read[0] < 40
         turns.append(Turn(text, tokens))
-    assert server.idle_cache_bytes > 0
+    deadline = time.monotonic() + 20
+    while server.idle_cache_bytes == 0:  # it is put aside after the answer has ended
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     server.forget("me")
     assert server.idle_cache_bytes == 0
 
@@ -224,7 +233,7 @@ def test_calculator_calls_are_segments(server: ChatServer, parrot: SharedModel) 
 
 def test_a_failing_answer_takes_no_other_down(server: ChatServer, parrot: SharedModel, monkeypatch, caplog) -> None:
     """Its fifth pass runs out of memory; the three that go on beside it end as ever, and so does the next."""
-    positions, take = KVCache.positions, server.take_cache
+    begin, take = KVCache.begin, server.take_cache
     doomed: list[KVCache] = []
     passes: list[int] = []
 
@@ -234,15 +243,15 @@ def test_a_failing_answer_takes_no_other_down(server: ChatServer, parrot: Shared
             doomed.append(cache)
         return cache
 
-    def failing(cache: KVCache, T: int, **order: bool) -> torch.Tensor:
+    def failing(cache: KVCache, T: int, *reader: str) -> None:
         if cache in doomed:
             passes.append(1)
             if len(passes) == 5:
                 raise torch.OutOfMemoryError("CUDA out of memory")
-        return positions(cache, T, **order)
+        begin(cache, T, *reader)
 
     monkeypatch.setattr(server, "take_cache", taking)
-    monkeypatch.setattr(KVCache, "positions", failing)
+    monkeypatch.setattr(KVCache, "begin", failing)
     asked = [server.ask(parrot, Question(name, 0, "Say it.", max_tokens=90)) for name in ("a", "doomed", "b", "c")]
     texts = [said(answer) for answer in asked]
     assert texts[0] == texts[2] == texts[3] == HOSTILE
@@ -287,6 +296,7 @@ def test_the_queue_is_limited_for_each_session_and_for_all(parrots: Path) -> Non
 
 def test_an_answer_that_nobody_looks_at_ends(server: ChatServer, parrot: SharedModel, monkeypatch) -> None:
     monkeypatch.setattr(answers, "UNWATCHED_SECONDS", 0.05)
+    slow_passes(monkeypatch, 0.001)
     answer = server.ask(parrot, Question("gone", 0, "Sing.", max_tokens=900))
     deadline = time.monotonic() + 20
     while answer.finish is None and time.monotonic() < deadline:
@@ -340,8 +350,7 @@ def test_nothing_changes_torchs_random_state(server: ChatServer, parrot: SharedM
 
 
 def test_speed_is_measured(server: ChatServer, parrot: SharedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    positions = KVCache.positions
-    monkeypatch.setattr(KVCache, "positions", lambda *given, **order: (time.sleep(0.02), positions(*given, **order))[1])
+    slow_passes(monkeypatch, 0.02)
     answer = finished(server.ask(parrot, Question("me", 0, "Sing.", max_tokens=15)))
     assert answer.first_token_seconds is not None and answer.first_token_seconds >= 0.02
     assert answer.tokens_per_second is not None and 0 < answer.tokens_per_second <= 50

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vnc import checkpoint
+from vnc import c_decoding, checkpoint
 from vnc.cache import KVCache, LayerCache
 from vnc.chat import Dialogue, Screen, chat
 from vnc.checkpoint import LoadedModel
@@ -131,8 +131,8 @@ def test_history_is_read_as_one_conversation(chat_model: LoadedModel) -> None:
 
 def test_later_turns_read_only_what_is_new(chat_model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
-    positions = KVCache.positions
-    monkeypatch.setattr(KVCache, "positions", lambda self, T, **order: (read.append(T), positions(self, T, **order))[1])
+    begin = KVCache.begin
+    monkeypatch.setattr(KVCache, "begin", lambda self, T, *reader: (read.append(T), begin(self, T, *reader))[1])
     dialogue = Dialogue(chat_model, GREEDY, 9)
     list(dialogue.reply("Where does Ines live? Where is the river?"))
     first = read.copy()
@@ -213,10 +213,20 @@ def test_breaking_off_keeps_what_was_said(chat_model: LoadedModel) -> None:
     assert tokens(dialogue.reply("And?")) == Engine(chat_model.gpt, tokenizer).generate([history], max_tokens=20)[0]
 
 
+@pytest.mark.parametrize(
+    "in_c, where",
+    [
+        # The last layer's attention, when the first one's window has been overwritten already.
+        pytest.param(False, (LayerCache, "attend_last"), id="torch"),
+        pytest.param(True, (KVCache, "advance"), id="c"),
+    ],
+)
 def test_breaking_off_inside_a_pass_leaves_no_half_written_cache(
-    chat_model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+    in_c: bool, where: tuple[type, str], chat_model: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ctrl-C while the second turn is read, when the first layer's window has been overwritten already."""
+    """Ctrl-C while the second turn is read."""
+    if not in_c:
+        monkeypatch.setattr(c_decoding, "library", lambda dtype: None)
     tokenizer, engine = chat_model.tokenizer, Engine(chat_model.gpt, chat_model.tokenizer)
     dialogue = Dialogue(chat_model, GREEDY, 6)
     said = tokens(dialogue.reply("Where does Ines live?"))
@@ -225,7 +235,7 @@ def test_breaking_off_inside_a_pass_leaves_no_half_written_cache(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(LayerCache, "attend_last", interrupt)  # the last layer's; the first has stored what it read
+        patch.setattr(*where, interrupt)
         with pytest.raises(KeyboardInterrupt):
             list(dialogue.reply("by the river?"))
     history = [tokenizer.bos_id]

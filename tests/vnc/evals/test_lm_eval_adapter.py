@@ -211,10 +211,8 @@ def test_writing_ends_with_the_last_stop_string(model: LoadedModel, monkeypatch:
     """No token is made after all answers have ended."""
     engine = Engine(model.gpt, model.tokenizer)
     passes: list[int] = []
-    positions = KVCache.positions
-    monkeypatch.setattr(
-        KVCache, "positions", lambda self, T, **order: (passes.append(T), positions(self, T, **order))[1]
-    )
+    begin = KVCache.begin
+    monkeypatch.setattr(KVCache, "begin", lambda self, T, *reader: (passes.append(T), begin(self, T, *reader))[1])
     prompt = [model.tokenizer.bos_id, *model.tokenizer.encode("Mara keeps a")]
     (answer,) = write(engine, [prompt], writing({"until": ["goat"], "max_gen_toks": 30}))
     assert answer == " " and 0 < len(passes) <= len(model.tokenizer.encode(" goat"))
