@@ -18,6 +18,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from vnc.c_attention import CausalAttention, takes_attention
 from vnc.flash_attention import cuda_attention, has_kernel
 from vnc.tiles import tiles
 
@@ -27,6 +28,8 @@ QUERY_BLOCK = 128
 def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int, scale: float) -> torch.Tensor:
     """Softmax(scale * q k^T) v over the window. All of q, k, v and the result are (batch, heads, time, head_dim)."""
     time = q.size(2)
+    if q.device.type == "cpu" and takes_attention(q):
+        return CausalAttention.apply(q, k, v, window, scale)  # type: ignore[no-untyped-call,no-any-return]
     if q.device.type == "cpu":
         return BlockCausalAttention.apply(q, k, v, min(window, time), scale)  # type: ignore[no-untyped-call,no-any-return]
     if q.device.type == "cuda" and has_kernel(q, window):

@@ -8,28 +8,21 @@ a row has read, and whether there is room for more, is still the cache's busines
 from __future__ import annotations
 
 import ctypes
-import functools
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
 
-from vnc import c_library
+from vnc.c_library import library
 from vnc.cache import KVCache
-from vnc.config import SMEAR_CHANNELS, VALUE_GATE_CHANNELS
 from vnc.decoding import can_decode
 from vnc.gpt import GPT, Block, Norm
 from vnc.loss import cap_logits
-from vnc.precision import cpu_flags
 from vnc.thread_trials import ThreadTrials
 
-SOURCE = Path(__file__).parent / "c" / "decoder.c"
-# What the processor must be able to do.
-NEEDED = {torch.bfloat16: {"avx512f", "avx512_bf16"}, torch.float32: {"avx2", "fma"}}
 
 Address, Long, Float = ctypes.c_void_p, ctypes.c_long, ctypes.c_float
 
@@ -73,21 +66,9 @@ class CPass(ctypes.Structure):
     ]
 
 
-@functools.cache
-def library(dtype: torch.dtype) -> ctypes.CDLL | None:
-    """vnc/c/decoder.c for numbers of that dtype, or None where it cannot run."""
-    needed = NEEDED.get(dtype)
-    if needed is None or not needed <= cpu_flags():
-        return None
-    constants = dict(
-        BF16=int(dtype == torch.bfloat16), SMEAR_CHANNELS=SMEAR_CHANNELS, GATE_CHANNELS=VALUE_GATE_CHANNELS
-    )
-    return c_library.load(SOURCE, *(f"-D{name}={value}" for name, value in constants.items()))
-
-
 def can_decode_in_c(gpt: GPT) -> bool:
     even = gpt.config.n_embd % 2 == 0 and gpt.config.head_dim % 2 == 0
-    return even and can_decode(gpt) and library(gpt.compute_dtype) is not None
+    return even and can_decode(gpt) and library("decoder", gpt.compute_dtype) is not None
 
 
 def panels(weight: torch.Tensor, columns: int) -> torch.Tensor:
@@ -102,7 +83,7 @@ class CDecoder:
     """What `gpt` computes, for one that `can_decode_in_c` accepts."""
 
     def __init__(self, gpt: GPT) -> None:
-        config, found = gpt.config, library(gpt.compute_dtype)
+        config, found = gpt.config, library("decoder", gpt.compute_dtype)
         assert found is not None
         self.config, self.dtype = config, gpt.compute_dtype
         self._forward, self._columns = found.forward, ctypes.c_long.in_dll(found, "panel_columns").value

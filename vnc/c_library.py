@@ -7,6 +7,7 @@ where there is none that can be written; then the page is compiled for this proc
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
 import os
 import shutil
@@ -15,8 +16,29 @@ import tempfile
 import warnings
 from pathlib import Path
 
+import torch
+
+from vnc.config import SMEAR_CHANNELS, VALUE_GATE_CHANNELS
+from vnc.precision import cpu_flags
+
 # For the processor it will run on. OpenMP's functions are left to be found in torch's own copy: one pool of threads.
 FLAGS = ("-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp", "-fPIC", "-Wno-psabi")
+
+
+FOLDER = Path(__file__).parent / "c"
+# What a processor must be able to do, for pages that work on numbers of a dtype.
+NEEDED = {torch.bfloat16: {"avx512f", "avx512_bf16"}, torch.float32: {"avx2", "fma"}}
+CONSTANTS = dict(SMEAR_CHANNELS=SMEAR_CHANNELS, GATE_CHANNELS=VALUE_GATE_CHANNELS)
+
+
+@functools.cache
+def library(name: str, dtype: torch.dtype) -> ctypes.CDLL | None:
+    """The page vnc/c/`name`.c for numbers of that dtype, or None where it cannot run."""
+    needed = NEEDED.get(dtype)
+    if needed is None or not needed <= cpu_flags():
+        return None
+    constants = CONSTANTS | dict(BF16=int(dtype == torch.bfloat16))
+    return load(FOLDER / f"{name}.c", *(f"-D{constant}={value}" for constant, value in constants.items()))
 
 
 def compiler() -> str | None:
@@ -25,7 +47,7 @@ def compiler() -> str | None:
 
 def load(source: Path, *flags: str) -> ctypes.CDLL | None:
     """The library of that page, compiled with these further flags, or None where there is no compiler, or none that can
-    compile it: then a warning says so. torch must have been imported."""
+    compile it: then a warning says so."""
     command, name = compiler(), f"{source.stem}-{_fingerprint(source, flags)}.so"
     try:
         kept = cache_folder() / name
@@ -37,7 +59,7 @@ def load(source: Path, *flags: str) -> ctypes.CDLL | None:
         return ctypes.CDLL(str(kept))
     except subprocess.CalledProcessError as error:
         first = next((line for line in error.stderr.splitlines() if "error" in line), "no message")
-        warnings.warn(f"{command} cannot compile {source}, generation will be slower: {first}", stacklevel=2)
+        warnings.warn(f"{command} cannot compile {source}, what it does will be slower: {first}", stacklevel=2)
     except OSError as refused:
         if command is None:
             return None
@@ -46,7 +68,7 @@ def load(source: Path, *flags: str) -> ctypes.CDLL | None:
                 _compile(command, source, flags, Path(folder, name))
                 return ctypes.CDLL(str(Path(folder, name)))
         except (OSError, subprocess.CalledProcessError):
-            warnings.warn(f"{source} cannot be used, generation will be slower: {refused}", stacklevel=2)
+            warnings.warn(f"{source} cannot be used, what it does will be slower: {refused}", stacklevel=2)
     return None
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from vnc import c_training
 from vnc.gpu_heads import gpu_heads, takes_heads
 from vnc.tiles import tiles
 
@@ -24,6 +25,8 @@ def rms_norm(x: torch.Tensor) -> torch.Tensor:
     """x / sqrt(mean(x^2) + eps) over the last dimension (arXiv 1910.07467, without weights), in the dtype of x."""
     if x.device.type != "cpu":
         return plain_rms_norm(x)
+    if c_training.runs_in_c(x):
+        return c_training.RMSNorm.apply(x)  # type: ignore[no-untyped-call,no-any-return]
     return _RMSNorm.apply(x)  # type: ignore[no-untyped-call,no-any-return]
 
 
@@ -31,6 +34,8 @@ def squared_relu(x: torch.Tensor) -> torch.Tensor:
     """max(x, 0)^2 (arXiv 2109.08668)."""
     if x.device.type != "cpu":
         return plain_squared_relu(x)
+    if c_training.runs_in_c(x):
+        return c_training.SquaredReLU.apply(x)  # type: ignore[no-untyped-call,no-any-return]
     return _SquaredReLU.apply(x)  # type: ignore[no-untyped-call,no-any-return]
 
 
@@ -42,6 +47,8 @@ def split_heads(
     if rotary is not None and takes_heads(qkv, rotary[0], normalize):
         q, k, v = gpu_heads(qkv, *rotary)
         return q.transpose(1, 2), k.transpose(1, 2), v
+    if c_training.runs_in_c(qkv):
+        return c_training.Heads.apply(qkv, rotary, normalize)  # type: ignore[no-untyped-call,no-any-return]
     qk, v = torch.split(qkv, [2, 1], dim=2)  # two slices would each make a gradient for all three
     return *heads(qk, rotary, normalize), v[:, :, 0]
 

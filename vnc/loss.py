@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from vnc import c_training
+from vnc.c_training import runs_in_c
 from vnc.flops import LOSS_CHUNK_TOKENS
 from vnc.gpu_loss import cross_entropy_
 from vnc.rows import IGNORED
@@ -128,6 +130,9 @@ def _losses_(
     sum if that is wanted."""
     if runs_triton(logits.device):
         yield cross_entropy_(logits, targets, vocab_size, softcap, z_loss, needs_shift(softcap), want_gradient)
+        return
+    if runs_in_c(logits):
+        yield c_training.cross_entropy_(logits, targets, softcap, z_loss, want_gradient)
         return
     size = chunk_tokens(vocab_size, logits.device)
     for start in range(0, logits.size(0), size):

@@ -8,14 +8,15 @@ import torch
 
 from tests.vnc.random_models import Windowed, random_ids, random_model
 from vnc import c_library
-from vnc.c_decoding import CDecoder, can_decode_in_c, library, panels
+from vnc.c_decoding import CDecoder, can_decode_in_c, panels
+from vnc.c_library import library
 from vnc.cache import KVCache
 from vnc.engine import plain_cache
 from vnc.gpt import GPT
 from vnc.precision import cpu_flags
 
-pytestmark = pytest.mark.skipif(library(torch.float32) is None, reason="no C compiler here, or a CPU without AVX2")
-needs_bf16 = pytest.mark.skipif(library(torch.bfloat16) is None, reason="a CPU without AVX512-BF16")
+pytestmark = pytest.mark.skipif(library("decoder", torch.float32) is None, reason="no C compiler here, or a CPU without AVX2")
+needs_bf16 = pytest.mark.skipif(library("decoder", torch.bfloat16) is None, reason="a CPU without AVX512-BF16")
 DTYPES = [torch.float32, pytest.param(torch.bfloat16, marks=needs_bf16)]
 
 

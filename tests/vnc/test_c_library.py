@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from vnc import c_library
-from vnc.c_decoding import SOURCE
 from vnc.precision import cpu_flags
 
 needs_compiler = pytest.mark.skipif(c_library.compiler() is None, reason="no C compiler here")
@@ -44,7 +43,7 @@ def test_a_page_is_compiled_once_for_each_state_and_flag(page: Path, monkeypatch
 
 @needs_compiler
 def test_a_page_that_cannot_be_compiled_is_said_and_done_without(page: Path) -> None:
-    with pytest.warns(UserWarning, match=r"cannot compile .*page.c, generation will be slower: .*FACTOR"):
+    with pytest.warns(UserWarning, match=r"cannot compile .*page.c, what it does will be slower: .*FACTOR"):
         assert c_library.load(page) is None
     assert kept() == []
 
@@ -61,7 +60,7 @@ def test_where_nothing_can_be_kept_it_is_compiled_for_the_process(page: Path, mo
 @needs_compiler
 def test_a_library_that_cannot_be_loaded_is_said_and_done_without(page: Path) -> None:
     page.write_text("int nowhere(void);\nint answer(void) { return nowhere(); }\n")
-    with pytest.warns(UserWarning, match="page.c cannot be used, generation will be slower: .*nowhere"):
+    with pytest.warns(UserWarning, match="page.c cannot be used, what it does will be slower: .*nowhere"):
         assert c_library.load(page) is None
 
 
@@ -74,7 +73,8 @@ def test_without_a_compiler_there_is_no_library_and_no_complaint(page: Path, mon
 
 @needs_compiler
 @pytest.mark.parametrize("flags", ["-DBF16=1", "-DBF16=0", "-DBF16=0 -mno-avx512f"])
-def test_the_decoder_compiles_without_a_warning(flags: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["decoder", "training"])
+def test_pages_compile_without_a_warning(name: str, flags: str, tmp_path: Path) -> None:
     if "BF16=1" in flags and "avx512_bf16" not in cpu_flags():
         pytest.skip("a CPU without AVX512-BF16")
     constants = ["-DSMEAR_CHANNELS=24", "-DGATE_CHANNELS=12", "-Wall", "-Wextra", "-Werror"]
@@ -84,7 +84,7 @@ def test_the_decoder_compiles_without_a_warning(flags: str, tmp_path: Path) -> N
         *flags.split(),
         *constants,
         "-c",
-        SOURCE,
+        c_library.FOLDER / f"{name}.c",
         "-o",
         tmp_path / "made.o",
     ]

@@ -226,7 +226,7 @@ def test_breaking_off_inside_a_pass_leaves_no_half_written_cache(
 ) -> None:
     """Ctrl-C while the second turn is read."""
     if not in_c:
-        monkeypatch.setattr(c_decoding, "library", lambda dtype: None)
+        monkeypatch.setattr(c_decoding, "library", lambda *page: None)
     tokenizer, engine = chat_model.tokenizer, Engine(chat_model.gpt, chat_model.tokenizer)
     dialogue = Dialogue(chat_model, GREEDY, 6)
     said = tokens(dialogue.reply("Where does Ines live?"))

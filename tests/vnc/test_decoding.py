@@ -213,7 +213,7 @@ def test_a_prompt_read_in_pieces_is_answered_as_one_read_at_once(
     preset: str, in_c: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not in_c:
-        monkeypatch.setattr(c_decoding, "library", lambda dtype: None)
+        monkeypatch.setattr(c_decoding, "library", lambda *page: None)
     tokenizer = small_tokenizer()
     engine = Engine(random_model(preset, vocab_size=tokenizer.vocab_size), tokenizer)
     prompt = random_ids(1, 40)[0].tolist()

@@ -19,36 +19,40 @@ static inline void store_value(number *values, long slot, const number *value, l
 #endif
 }
 
-/* What up to TOGETHER queries (tokens, dim) find, each among the first slots up to its own number: found[t] (dim).
+/* What up to TOGETHER queries (tokens, dim) find, query t among the slots from[t] .. to[t] - 1, which both grow with t:
+   found[t] (dim), and with log_sums the logarithm of the sum that its exponentials are divided by.
    channels: dim in whole panels. scores, shares: (TOGETHER, room). */
-static void attend(long tokens, const number *queries, const number *keys, const number *values, const long *used, long dim,
-                   long channels, float scale, long room, float *scores, number *shares, number **found) {
+static void attend(long tokens, const number *queries, const number *keys, const number *values, const long *from,
+                   const long *to, long dim, long channels, float scale, long room, float *scores, number *shares,
+                   number **found, float *log_sums) {
     float totals[TOGETHER];
     vec sums[TOGETHER][VECTORS];
-    ints lanes;
-    for (int i = 0; i < WIDTH; i++) lanes[i] = i;
-    const long most = whole(used[tokens - 1], WIDTH);
-    for (long first = 0; first < most; first += COLUMNS) {
-        tiles(tokens, keys + first * dim, PAIR * COLUMNS, queries, dim, dim, sums);
+    const long base = from[0] / COLUMNS * COLUMNS, size = whole(to[tokens - 1] - base, WIDTH); /* of what is seen at all */
+    for (long first = 0; first < size; first += COLUMNS) {
+        tiles(tokens, keys + (base + first) * dim, PAIR * COLUMNS, (Left){queries, dim, PAIR}, dim, sums);
         for (long t = 0; t < tokens; t++) memcpy(scores + t * room + first, sums[t], sizeof sums[t]);
     }
     for (long t = 0; t < tokens; t++) {
-        float *score = scores + t * room, highest = -INFINITY;
+        const long first = from[t] - base, end = to[t] - base;
+        const float *score = scores + t * room;
+        float highest = -INFINITY;
 #pragma omp simd reduction(max : highest)
-        for (long s = 0; s < used[t]; s++) highest = score[s] > highest ? score[s] : highest;
+        for (long s = first; s < end; s++) highest = score[s] > highest ? score[s] : highest;
         vec total = {};
-        for (long s = 0; s < most; s += WIDTH) {
-            const vec share = exponential((*(vec *)(score + s) - highest) * scale);
-            total += *(vec *)(score + s) = choose(lanes < (int32_t)(used[t] - s), share, (vec){});
+        for (long s = 0; s < size; s += WIDTH) {
+            const vec share = exponential((*(const vec *)(score + s) - highest) * scale);
+            const vec weight = choose(lanes(first - s, end - s), share, (vec){});
+            store_rounded(shares + t * room + s, weight);
+            total += weight;
         }
-        for (long s = 0; s < most; s++) shares[t * room + s] = rounded(score[s]);
         totals[t] = 0;
         for (int i = 0; i < WIDTH; i++) totals[t] += total[i];
+        if (log_sums) log_sums[t] = highest * scale + logf(totals[t]);
     }
     for (long first = 0; first < dim; first += COLUMNS) {
-        const long size = dim - first < COLUMNS ? dim - first : COLUMNS;
-        tiles(tokens, values + first * PAIR, channels * PAIR, shares, room, most, sums);
+        const long some = dim - first < COLUMNS ? dim - first : COLUMNS;
+        tiles(tokens, values + base * channels + first * PAIR, channels * PAIR, (Left){shares, room, PAIR}, size, sums);
         for (long t = 0; t < tokens; t++)
-            for (long i = 0; i < size; i++) found[t][first + i] = rounded(((float *)sums[t])[i] / totals[t]);
+            for (long i = 0; i < some; i++) found[t][first + i] = rounded(((float *)sums[t])[i] / totals[t]);
     }
 }

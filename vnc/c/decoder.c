@@ -116,7 +116,7 @@ static void attention(const Model *model, const Pass *pass, long index, const To
         const long row = task / heads, head = task % heads;
         number *keys = pass->keys[index] + task * kept * dim, *values = pass->values[index] + task * kept * channels;
         number queries[TOGETHER * dim], new[dim], *results[TOGETHER];
-        long used[TOGETHER], some, token = 0;
+        long used[TOGETHER], none[TOGETHER] = {0}, some, token = 0;
         for (long before = 0; before < row; before++) token += pass->count[before];
         for (long end = token + pass->count[row]; token < end; token += some) {
             some = end - token < TOGETHER ? end - token : TOGETHER;
@@ -137,7 +137,8 @@ static void attention(const Model *model, const Pass *pass, long index, const To
                 results[t] = found + (last ? one->due : token + t) * C + head * dim;
             }
             if (last && tokens[token].due < 0) continue;
-            attend(some, queries, keys, values, used, dim, channels, model->attention_scale, room, scores, shares, results);
+            attend(some, queries, keys, values, none, used, dim, channels, model->attention_scale, room, scores, shares,
+                   results, NULL);
         }
     }
 }

@@ -16,28 +16,34 @@ typedef struct {
     long in, out;
 } Matrix;
 
-/* sums (rows, COLUMNS) = x (rows, in) times one panel, whose next inputs begin `step` numbers further on. */
+/* Where the rows of a left factor lie: row r, and its inputs from i on, a PAIR at a time. */
+typedef struct {
+    const number *start;
+    long row, pair; /* from one to the next */
+} Left;
+
+/* sums (rows, COLUMNS) = x (rows, in) times one panel, whose next PAIR of inputs begins `step` numbers further on. */
 static inline __attribute__((always_inline)) void tile(
-    const int rows, const number *panel, long step, const number *x, long stride, long in, vec (*sums)[VECTORS]) {
+    const int rows, const number *panel, long step, Left x, long in, vec (*sums)[VECTORS]) {
     vec sum[rows][VECTORS];
     for (int r = 0; r < rows; r++)
         for (int c = 0; c < VECTORS; c++) sum[r][c] = (vec){};
-    for (long i = 0; i < in; i += PAIR, panel += step)
+    for (long i = 0; i < in; i += PAIR, panel += step, x.start += x.pair)
         for (int r = 0; r < rows; r++)
-            for (int c = 0; c < VECTORS; c++) sum[r][c] = multiply(sum[r][c], panel + c * PAIR * WIDTH, x + r * stride + i);
+            for (int c = 0; c < VECTORS; c++) sum[r][c] = multiply(sum[r][c], panel + c * PAIR * WIDTH, x.start + r * x.row);
     for (int r = 0; r < rows; r++)
         for (int c = 0; c < VECTORS; c++) sums[r][c] = sum[r][c];
 }
 
 /* The same for up to TOGETHER rows: sums stay in registers where the compiler knows their number. */
-static void tiles(long rows, const number *panel, long step, const number *x, long stride, long in, vec (*sums)[VECTORS]) {
+static void tiles(long rows, const number *panel, long step, Left x, long in, vec (*sums)[VECTORS]) {
     switch (rows) {
-        case 1: return tile(1, panel, step, x, stride, in, sums);
-        case 2: return tile(2, panel, step, x, stride, in, sums);
-        case 3: return tile(3, panel, step, x, stride, in, sums);
-        case 4: return tile(4, panel, step, x, stride, in, sums);
-        case 5: return tile(5, panel, step, x, stride, in, sums);
-        default: return tile(TOGETHER, panel, step, x, stride, in, sums);
+        case 1: return tile(1, panel, step, x, in, sums);
+        case 2: return tile(2, panel, step, x, in, sums);
+        case 3: return tile(3, panel, step, x, in, sums);
+        case 4: return tile(4, panel, step, x, in, sums);
+        case 5: return tile(5, panel, step, x, in, sums);
+        default: return tile(TOGETHER, panel, step, x, in, sums);
     }
 }
 
@@ -48,7 +54,7 @@ static inline void finish(Then then, vec *sums, const float *bias, void *result,
     number *narrow = result;
     for (int c = 0; c < VECTORS; c++) {
         vec x = sums[c] + (bias ? *(const vec *)(bias + c * WIDTH) : (vec){});
-        if (then == SQUARED_RELU) x = choose(x < 0, (vec){}, x * x);
+        if (then == SQUARED_RELU) x = choose(below(x, 0), (vec){}, x * x);
         if (then == GELU) x *= sigmoids(1.5957691f * (x + 0.044715f * x * x * x)); /* its form with tanh */
         sums[c] = x;
     }
@@ -61,7 +67,7 @@ static inline void finish(Then then, vec *sums, const float *bias, void *result,
 }
 
 /* x (n, in) -> result (n, out). Called by each thread: `omp for` shares the panels out, and waits for all at its end. */
-static void product(const Matrix *matrix, const number *x, long n, Then then, void *result) {
+static inline void product(const Matrix *matrix, const number *x, long n, Then then, void *result) {
     const long in = matrix->in, out = matrix->out, size = then <= ADD ? sizeof(float) : sizeof(number);
 #pragma omp for schedule(static)
     for (long first = 0; first < out; first += COLUMNS) {
@@ -71,7 +77,7 @@ static void product(const Matrix *matrix, const number *x, long n, Then then, vo
         vec sums[TOGETHER][VECTORS];
         for (long done = 0; done < n; done += TOGETHER) {
             const long rows = n - done < TOGETHER ? n - done : TOGETHER;
-            tiles(rows, panel, PAIR * COLUMNS, x + done * in, in, in, sums);
+            tiles(rows, panel, PAIR * COLUMNS, (Left){x + done * in, in, PAIR}, in, sums);
             for (long r = 0; r < rows; r++)
                 finish(then, sums[r], bias, (char *)result + ((done + r) * out + first) * size, columns);
         }
