@@ -35,9 +35,7 @@ class CausalAttention(torch.autograd.Function):
     """Softmax(scale * q k^T) v over the window: (B, H, T, D) each. The result's memory is (B, T, H, D)."""
 
     @staticmethod
-    def forward(
-        ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int, scale: float
-    ) -> torch.Tensor:
+    def forward(ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int, scale: float) -> torch.Tensor:
         q, k, v = q.contiguous(), k.contiguous(), _with_rows(v)
         B, H, T, D = q.shape
         out, log_sums = q.new_empty((B, T, H, D)), torch.empty((B, H, T))
@@ -48,13 +46,13 @@ class CausalAttention(torch.autograd.Function):
         return out.transpose(1, 2)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         q, k, v, out, log_sums = ctx.saved_tensors
         gradient = _with_rows(gradient)
         of_q, of_k, of_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(out)
-        _call("attention_backward", q.dtype, ctx.sizes, CRows.of(gradient), q, k, CRows.of(v), out, log_sums, of_q, of_k,
-              of_v)  # fmt: skip
+        given = CRows.of(gradient), q, k, CRows.of(v), out, log_sums
+        _call("attention_backward", q.dtype, ctx.sizes, *given, of_q, of_k, of_v)
         return of_q, of_k, of_v.transpose(1, 2), None, None
 
 

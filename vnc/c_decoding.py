@@ -23,7 +23,6 @@ from vnc.gpt import GPT, Block, Norm
 from vnc.loss import cap_logits
 from vnc.thread_trials import ThreadTrials
 
-
 Address, Long, Float = ctypes.c_void_p, ctypes.c_long, ctypes.c_float
 
 

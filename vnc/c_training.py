@@ -51,7 +51,7 @@ class RMSNorm(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
         y, scale = ctx.saved_tensors
         result = torch.empty_like(y)
@@ -71,7 +71,7 @@ class SquaredReLU(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
         (x,) = ctx.saved_tensors
         result = torch.empty_like(x)
@@ -98,7 +98,7 @@ class Heads(torch.autograd.Function):
         return qk[0], qk[1], qkv[:, :, 2]
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         qk, scale, *tables = ctx.saved_tensors
         _, B, H, T, D = qk.shape

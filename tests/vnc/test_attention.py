@@ -5,8 +5,19 @@ import math
 import pytest
 import torch
 
+from vnc import c_training
 from vnc.attention import BlockCausalAttention, attention, masked_attention, visible
 from vnc.flash_attention import has_kernel, windowed_flex_attention
+
+
+@pytest.fixture(params=["c", "torch"], autouse=True)
+def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """In C, where that is possible, and by torch's operations."""
+    if request.param == "torch":
+        monkeypatch.setattr(c_training, "library", lambda *page: None)
+    elif c_training.library("training", torch.float32) is None:
+        pytest.skip("no C compiler here, or a CPU without AVX2")
+    return request.param
 
 
 def qkv(time, heads=3, head_dim=16, dtype=torch.float64, seed=0):
@@ -79,3 +90,47 @@ def test_kernels_that_prepare_each_length_anew_are_for_training():
     assert has_kernel(q, window=32) and has_kernel(q, window=64)
     with torch.no_grad():
         assert not has_kernel(q, window=32) and has_kernel(q, window=64)
+
+
+@pytest.mark.parametrize("window", [1, 5, 40, 64, 100, 300])
+@pytest.mark.parametrize("time, head_dim", [(1, 16), (7, 72), (64, 64), (65, 16), (129, 128), (300, 64)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_in_each_dtype_as_near_to_the_exact_result_as_plain_blocks(time, head_dim, window, dtype):
+    """Values, and the gradient of the result, lie as the model has them: positions before heads."""
+    generator = torch.Generator().manual_seed(time * window)
+    q, k, v, gradient = (torch.randn(2, time, 3, head_dim, generator=generator).to(dtype) for _ in range(4))
+    inputs = [q.transpose(1, 2).contiguous(), k.transpose(1, 2).contiguous(), v.transpose(1, 2)]
+
+    def results(function, wide):
+        own = [x.to(wide).requires_grad_() for x in inputs]
+        found = function(*own)
+        return found, *torch.autograd.grad(found, own, gradient.transpose(1, 2).to(wide))
+
+    scale = head_dim**-0.5
+    exact = results(lambda *x: masked_attention(*x, window, scale), torch.float64)
+    theirs = results(lambda *x: BlockCausalAttention.apply(*x, min(window, time), scale), dtype)
+    for mine, other, truth in zip(results(lambda *x: attention(*x, window, scale), dtype), theirs, exact, strict=True):
+        off, allowed = ((found.double() - truth).square().mean().sqrt() for found in (mine, other))
+        assert mine.dtype == dtype and off <= 1.25 * allowed + 1e-6
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_in_c_not_one_bit_depends_on_the_number_of_threads(dtype, route):
+    if route == "torch":
+        pytest.skip("fp32 products of torch do depend on it")
+    inputs, before, found = qkv(150, dtype=dtype), torch.get_num_threads(), []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        result = attention(*inputs, 70, 0.25)
+        found.append((result, *torch.autograd.grad(result.float().square().sum(), inputs)))
+    torch.set_num_threads(before)
+    for one, two, three in zip(*found, strict=True):
+        assert torch.equal(one, two) and torch.equal(one, three)
+
+
+def test_what_is_not_a_number_is_seen_by_later_queries_alone(route):
+    q, k, v = (x.detach().float() for x in qkv(100))
+    k[0, 1, 40] = torch.nan
+    seen = attention(q, k, v, 30, 0.25).isnan().any(-1)
+    assert seen[0, 1, 40:70].all() and not seen[1].any() and not seen[0, ::2].any()
+    assert route == "torch" or seen.sum() == 30  # in blocks of queries all of a block see it

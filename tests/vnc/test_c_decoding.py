@@ -15,7 +15,9 @@ from vnc.engine import plain_cache
 from vnc.gpt import GPT
 from vnc.precision import cpu_flags
 
-pytestmark = pytest.mark.skipif(library("decoder", torch.float32) is None, reason="no C compiler here, or a CPU without AVX2")
+pytestmark = pytest.mark.skipif(
+    library("decoder", torch.float32) is None, reason="no C compiler here, or a CPU without AVX2"
+)
 needs_bf16 = pytest.mark.skipif(library("decoder", torch.bfloat16) is None, reason="a CPU without AVX512-BF16")
 DTYPES = [torch.float32, pytest.param(torch.bfloat16, marks=needs_bf16)]
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from vnc import c_training
 from vnc.elementwise import (
     heads,
     plain_heads,
@@ -10,8 +11,20 @@ from vnc.elementwise import (
     plain_squared_relu,
     rms_norm,
     rotate,
+    split_heads,
     squared_relu,
 )
+
+
+@pytest.fixture(params=["c", "torch"], autouse=True)
+def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """In C, where that is possible, and by torch's operations."""
+    if request.param == "torch":
+        monkeypatch.setattr(c_training, "library", lambda *page: None)
+    elif c_training.library("training", torch.float32) is None:
+        pytest.skip("no C compiler here, or a CPU without AVX2")
+    return request.param
+
 
 ANGLES = torch.outer(torch.arange(5.0), 100.0 ** -torch.arange(0, 1, 0.25))[:, None, None]
 ROTARY = ANGLES.cos().bfloat16().float(), ANGLES.sin().bfloat16().float()
@@ -20,6 +33,13 @@ ROTARY = ANGLES.cos().bfloat16().float(), ANGLES.sin().bfloat16().float()
 def rotary(x):
     """As the model keeps them: in the compute dtype."""
     return ROTARY[0].to(x.dtype), ROTARY[1].to(x.dtype)
+
+
+def own_rotary(x):
+    """Row b stands b positions further on."""
+    positions = (torch.arange(len(x))[:, None] + torch.arange(5)).float()
+    angles = positions[..., None, None, None] * 100.0 ** -torch.arange(0, 1, 0.25)
+    return angles.cos().to(x.dtype), angles.sin().to(x.dtype)
 
 
 def numbers(*shape, dtype=torch.float32, seed=0):
@@ -43,6 +63,26 @@ CASES = {
         (30, 5, 2, 2, 8),
     ),
     "heads, not turned": (lambda x: heads(x, None, True), lambda x: plain_heads(x, None, True), (30, 5, 2, 2, 8)),
+    "split heads": (
+        lambda x: split_heads(x, rotary(x), True),
+        lambda x: (*plain_heads(x[:, :, :2], rotary(x), True), x[:, :, 2]),
+        (30, 5, 3, 2, 8),
+    ),
+    "split heads, other positions in each row": (
+        lambda x: split_heads(x, own_rotary(x), True),
+        lambda x: (*plain_heads(x[:, :, :2], own_rotary(x), True), x[:, :, 2]),
+        (30, 5, 3, 2, 8),
+    ),
+    "split heads, only turned": (
+        lambda x: split_heads(x, rotary(x), False),
+        lambda x: (*plain_heads(x[:, :, :2], rotary(x), False), x[:, :, 2]),
+        (30, 5, 3, 2, 8),
+    ),
+    "split heads, neither": (
+        lambda x: split_heads(x, None, False),
+        lambda x: (*plain_heads(x[:, :, :2], None, False), x[:, :, 2]),
+        (30, 5, 3, 2, 8),
+    ),
     "heads, neither": (lambda x: heads(x, None, False), lambda x: plain_heads(x, None, False), (30, 5, 2, 2, 8)),
 }
 
@@ -75,6 +115,30 @@ def test_gradcheck(name):
     function, _, (_, *shape) = CASES[name]
     x = numbers(2, *shape, dtype=torch.float64)
     assert torch.autograd.gradcheck(function, (x,), eps=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", CASES)
+def test_not_one_bit_depends_on_the_number_of_threads(name, dtype):
+    function, _, shape = CASES[name]
+    x, before, found = numbers(*shape, dtype=dtype), torch.get_num_threads(), []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        found.append(value_and_gradient(function, x))
+    torch.set_num_threads(before)
+    for one, two, three in zip(*found, strict=True):
+        assert torch.equal(one, two) and torch.equal(one, three)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_not_a_number_is_not_hidden(name, dtype):
+    function, _, shape = CASES[name]
+    x = numbers(*shape, dtype=dtype)
+    with torch.no_grad():
+        x[3, 2] = torch.nan
+    *results, _ = value_and_gradient(function, x)
+    assert all(result.isnan().any() and not result.isnan().all() for result in results)
 
 
 def test_norm_of_zeros_is_zeros_with_finite_gradient():

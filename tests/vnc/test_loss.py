@@ -4,7 +4,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vnc import loss
+from vnc import c_training, loss
+
+
+@pytest.fixture(params=["c", "torch"], autouse=True)
+def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """In C, where that is possible, and by torch's operations."""
+    if request.param == "torch":
+        monkeypatch.setattr(c_training, "library", lambda *page: None)
+    elif c_training.library("training", torch.float32) is None:
+        pytest.skip("no C compiler here, or a CPU without AVX2")
+    return request.param
 
 
 @pytest.fixture
@@ -68,3 +78,43 @@ def test_logits_of_a_micro_batch_are_never_in_memory_together():
         loss.summed_cross_entropy(hidden, head, targets, vocab, 15.0).backward()
     largest = max(event.cpu_memory_usage for event in profile.events() if event.name == "aten::mm")
     assert 0 < largest < 4 * tokens * vocab / 3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("softcap", [0.0, 15.0, 100.0])
+def test_in_each_dtype_as_near_to_the_exact_gradients_as_the_plain_version(softcap, dtype):
+    torch.manual_seed(2)
+    hidden, head, targets = torch.randn(40, 16).to(dtype), 3 * torch.randn(640, 16), torch.randint(0, 611, (40,))
+    targets[7] = -1
+
+    def gradients(function, wide):
+        inputs = hidden.to(wide).requires_grad_(), head.to(wide).requires_grad_()
+        return torch.autograd.grad(function(*inputs), inputs)
+
+    exact = gradients(lambda h, w: plain(h, w, targets, 611, softcap, 0.0), torch.float64)
+    theirs = gradients(lambda h, w: plain(h.to(dtype), w.to(dtype), targets, 611, softcap, 0.0), dtype)
+    mine = gradients(
+        lambda h, w: loss.summed_cross_entropy(h.to(dtype), w.float(), targets, 611, softcap), torch.float32
+    )
+    for found, other, truth in zip(mine, theirs, exact, strict=True):
+        off, allowed = ((each.double() - truth).square().mean().sqrt() for each in (found, other))
+        assert off <= 1.1 * allowed + 3e-6
+
+
+@pytest.mark.parametrize("softcap", [0.0, 15.0])
+def test_what_is_not_a_number_is_not_hidden(softcap):
+    hidden = torch.randn(9, 8)
+    hidden[4, 2] = torch.nan
+    found = loss.token_cross_entropy(hidden, torch.randn(64, 8), torch.arange(9), 50, softcap)
+    assert found.isnan().tolist() == [token == 4 for token in range(9)]
+
+
+def test_not_one_bit_depends_on_the_number_of_threads():
+    torch.manual_seed(3)
+    hidden, head, targets = torch.randn(40, 16), torch.randn(640, 16), torch.randint(0, 611, (40,))
+    before, found = torch.get_num_threads(), []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        found.append(loss.token_cross_entropy(hidden, head, targets, 611, 15.0))
+    torch.set_num_threads(before)
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
