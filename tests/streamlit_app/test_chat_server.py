@@ -97,7 +97,10 @@ def test_sampled_answers_depend_on_the_seed_alone(server: ChatServer, parrots: P
     assert found[:2] == [alone(parrots, PARROT, "Hello?", 40, each) for each in sampling[:2]]
 
 
-def test_no_session_waits_for_anothers_whole_answer(server: ChatServer, parrot: SharedModel) -> None:
+def test_no_session_waits_for_anothers_whole_answer(
+    server: ChatServer, parrot: SharedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow_passes(monkeypatch, 0.001)
     long = server.ask(parrot, Question("long", 0, "Sing.", max_tokens=600))
     while len(long.events) < 5:
         long.wait(len(long.events), 1.0)
