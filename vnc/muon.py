@@ -19,6 +19,8 @@ from __future__ import annotations
 import torch
 from torch.optim.adamw import adamw
 
+from vnc import c_muon
+
 # Five steps, safety factor 2e-2, cushion 2, as published with arXiv 2505.16932.
 POLAR_EXPRESS = (
     (8.156554524902461, -22.48329292557795, 15.878769915207462),
@@ -27,6 +29,8 @@ POLAR_EXPRESS = (
     (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
     (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
 )
+
+SAFETY = 1.01  # an upper bound of the largest singular value is made this much larger
 
 
 def norm(matrices: torch.Tensor, dim: int | tuple[int, ...]) -> torch.Tensor:
@@ -50,9 +54,18 @@ def equilibrate_rows(matrices: torch.Tensor) -> torch.Tensor:
 
 
 def orthogonalize(
-    matrices: torch.Tensor, coefficients: tuple[tuple[float, float, float], ...] = POLAR_EXPRESS, safety: float = 1.01
+    matrices: torch.Tensor,
+    coefficients: tuple[tuple[float, float, float], ...] = POLAR_EXPRESS,
+    safety: float = SAFETY,
 ) -> torch.Tensor:
-    """Push all singular values towards 1 by odd quintic polynomials a x + b x^3 + c x^5, one step for each triple.
+    """Push all singular values towards 1 by odd quintic polynomials a x + b x^3 + c x^5, one step for each triple."""
+    return polynomials(matrices / (norm(matrices, (-2, -1)) * safety + 1e-6).to(matrices.dtype), coefficients)
+
+
+def polynomials(
+    matrices: torch.Tensor, coefficients: tuple[tuple[float, float, float], ...] = POLAR_EXPRESS
+) -> torch.Tensor:
+    """The steps of `orthogonalize`, for matrices whose singular values are below 1.
 
     X becomes (a I + b G + c G G) X with the Gram matrix G = X X^T of the shorter side. For wide matrices the last two
     steps work on G alone, which is small, and X is multiplied once, by the product of their factors: a factor R turns G
@@ -60,7 +73,6 @@ def orthogonalize(
     are squares in G, if it began earlier: after three steps of Polar Express they are large (docs/LOG.md).
     """
     x = matrices.mT if matrices.size(-2) > matrices.size(-1) else matrices
-    x = x / (norm(x, (-2, -1)) * safety + 1e-6).to(x.dtype)
     on_gram = 2 if 2 * x.size(-1) > 3 * x.size(-2) else 0  # below, more is multiplied than saved
     plain = max(0, len(coefficients) - on_gram)
     for a, b, c in coefficients[:plain]:  # a X apart, where bf16 does not round it
@@ -144,13 +156,18 @@ def muon_update(
     Gram matrix is small (arXiv 2607.24653, section 2.5; arXiv 2602.15763).
     """
     rows, cols = weights.shape[-2:]
+    step_size = lr * max(1.0, rows / cols) ** 0.5
+    if c_muon.runs_in_c(weights, compute_dtype):
+        blocks = c_muon.begin(gradient, momentum, momentum_coefficient, heads, SAFETY, compute_dtype)
+        c_muon.end(polynomials(blocks), weights, second_moment, heads, step_size, beta2, weight_decay)
+        return
     update = nesterov(gradient, momentum, momentum_coefficient).to(compute_dtype)
     blocks = equilibrate_rows(update.reshape(-1, rows // heads, cols))
     update = renormalize(orthogonalize(blocks)).reshape(update.shape)
     # A tall matrix comes out as the transpose of a wide one: laid out like the weights, what follows is twice as fast.
     update = torch.empty(weights.shape, dtype=weights.dtype, device=weights.device).copy_(update)
     update = reduce_variance(update, second_moment, beta2)
-    apply_update(weights, update, lr * max(1.0, rows / cols) ** 0.5, weight_decay)
+    apply_update(weights, update, step_size, weight_decay)
 
 
 @torch.no_grad()

@@ -73,7 +73,7 @@ def test_without_a_compiler_there_is_no_library_and_no_complaint(page: Path, mon
 
 @needs_compiler
 @pytest.mark.parametrize("flags", ["-DBF16=1", "-DBF16=0", "-DBF16=0 -mno-avx512f"])
-@pytest.mark.parametrize("name", ["decoder", "training", "causal_attention"])
+@pytest.mark.parametrize("name", ["decoder", "training", "causal_attention", "muon"])
 def test_pages_compile_without_a_warning(name: str, flags: str, tmp_path: Path) -> None:
     if "BF16=1" in flags and "avx512_bf16" not in cpu_flags():
         pytest.skip("a CPU without AVX512-BF16")

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from vnc import muon
+from vnc import c_muon, muon
+from vnc.c_library import library
 
 
 def polar_factor(matrix):
@@ -113,7 +114,86 @@ def test_each_head_is_orthogonalized_by_itself():
     assert not torch.allclose(*decided, rtol=0.1)
 
 
-def test_muon_update_of_a_zero_gradient_is_finite():
+def muon_steps(shape, heads, compute_dtype, steps=3, seed=8):
+    """Weights and state after some steps on stacked matrices with gaps between them."""
+    generator = torch.Generator().manual_seed(seed)
+    rows, cols = shape
+    buffers = [torch.randn(2, 3, 5 * rows * cols, generator=generator) for _ in range(3)]
+    weights, momentum, gradient = (buffer[:, ::2, : rows * cols].unflatten(-1, shape) for buffer in buffers)
+    second = torch.rand(2, 2, *muon.variance_shape(rows, cols), generator=generator)
+    for _ in range(steps):
+        gradient.normal_(generator=generator)
+        gradient[..., :2, :] *= 30  # rows unlike the others
+        muon.muon_update(weights, gradient, momentum, second, lr=0.1, momentum_coefficient=0.9, beta2=0.9,
+                         weight_decay=0.3, compute_dtype=compute_dtype, heads=heads)  # fmt: skip
+    return weights.clone(), momentum.clone(), second
+
+
+SHAPES = [((24, 24), 1), ((24, 24), 3), ((96, 24), 1), ((24, 96), 1), ((24, 130), 2), ((7, 5), 1)]
+needs_c = pytest.mark.skipif(library("muon", torch.float32) is None, reason="no C compiler here, or a CPU without AVX2")
+
+
+@needs_c
+@pytest.mark.parametrize("shape, heads", SHAPES)
+def test_the_update_in_c_equals_that_by_torch(shape, heads, monkeypatch):
+    found = muon_steps(shape, heads, torch.float32)
+    monkeypatch.setattr(c_muon, "library", lambda *page: None)
+    for mine, theirs in zip(found, muon_steps(shape, heads, torch.float32), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+@needs_c
+@pytest.mark.parametrize("shape, heads", SHAPES)
+def test_in_bf16_the_update_in_c_is_as_near_to_that_of_fp32_as_torchs(shape, heads, monkeypatch):
+    """The share of one update that is off, on average over some draws."""
+    in_c, by_torch, exact = [], [], []
+    for route in (in_c, by_torch):
+        for seed in range(8):
+            start, _, _ = muon_steps(shape, heads, torch.bfloat16, 0, seed)
+            route.append(muon_steps(shape, heads, torch.bfloat16, 1, seed)[0] - start)
+            exact.append(muon_steps(shape, heads, torch.float32, 1, seed)[0] - start)
+        monkeypatch.setattr(c_muon, "library", lambda *page: None)
+    off, allowed = (
+        sum(((found - truth).norm() / truth.norm()).item() for found, truth in zip(route, exact[8:], strict=True))
+        for route in (in_c, by_torch)
+    )
+    assert 0 < off < 1.1 * allowed
+
+
+@needs_c
+@pytest.mark.parametrize("compute_dtype", [torch.float32, torch.bfloat16])
+def test_not_one_bit_of_what_c_does_depends_on_threads_or_on_other_matrices(compute_dtype, monkeypatch):
+    monkeypatch.setattr(muon, "polynomials", lambda blocks: blocks)  # torch's products do, in fp32
+    generator, found = torch.Generator().manual_seed(9), []
+    given = [torch.randn(3, 24, 40, generator=generator) for _ in range(3)] + [torch.rand(3, 1, 40)]
+    before = torch.get_num_threads()
+    for threads, stacks in ((1, [slice(0, 3)]), (2, [slice(0, 3)]), (3, [slice(0, 1), slice(1, 3)])):
+        torch.set_num_threads(threads)
+        weights, gradient, momentum, second = (each.clone() for each in given)
+        for some in stacks:
+            muon.muon_update(weights[some], gradient[some], momentum[some], second[some], lr=0.1, beta2=0.9,
+                             momentum_coefficient=0.9, weight_decay=0.3, compute_dtype=compute_dtype)  # fmt: skip
+        found.append((weights, momentum, second))
+    torch.set_num_threads(before)
+    for one, two, three in zip(*found, strict=True):
+        assert torch.equal(one, two) and torch.equal(one, three)
+
+
+@pytest.fixture(params=["c", "torch"])
+def route(request, monkeypatch):
+    if request.param == "torch":
+        monkeypatch.setattr(c_muon, "library", lambda *page: None)
+
+
+def test_muon_update_of_a_gradient_that_is_not_a_number_shows(route):
+    weights, gradient = torch.randn(2, 8, 8), torch.randn(2, 8, 8)
+    gradient[1, 2, 3] = torch.nan
+    muon.muon_update(weights, gradient, torch.zeros(2, 8, 8), torch.zeros(2, 8, 1), lr=0.02, momentum_coefficient=0.9,
+                     beta2=0.9, weight_decay=0.1, compute_dtype=torch.float32)  # fmt: skip
+    assert weights[0].isfinite().all() and weights[1].isnan().any()
+
+
+def test_muon_update_of_a_zero_gradient_is_finite(route):
     weights = torch.randn(2, 8, 8)
     muon.muon_update(weights, torch.zeros(2, 8, 8), torch.zeros(2, 8, 8), torch.zeros(2, 8, 1), lr=0.02,
                      momentum_coefficient=0.9, beta2=0.9, weight_decay=0.1, compute_dtype=torch.float32)  # fmt: skip
