@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
-from vnc.c_library import library
+from vnc.c_library import call, library
 from vnc.c_training import runs_in_c
 
 
@@ -40,7 +40,7 @@ class CausalAttention(torch.autograd.Function):
         B, H, T, D = q.shape
         out, log_sums = q.new_empty((B, T, H, D)), torch.empty((B, H, T))
         sizes = CSizes(B, H, T, D, window, scale)
-        _call("attention", q.dtype, sizes, q, k, CRows.of(v), out, log_sums)
+        call("causal_attention", q.dtype, "attention", sizes, q, k, CRows.of(v), out, log_sums)
         ctx.save_for_backward(q, k, v, out, log_sums)
         ctx.sizes = sizes
         return out.transpose(1, 2)
@@ -52,19 +52,9 @@ class CausalAttention(torch.autograd.Function):
         gradient = _with_rows(gradient)
         of_q, of_k, of_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(out)
         given = CRows.of(gradient), q, k, CRows.of(v), out, log_sums
-        _call("attention_backward", q.dtype, ctx.sizes, *given, of_q, of_k, of_v)
+        call("causal_attention", q.dtype, "attention_backward", ctx.sizes, *given, of_q, of_k, of_v)
         return of_q, of_k, of_v.transpose(1, 2), None, None
 
 
 def _with_rows(x: torch.Tensor) -> torch.Tensor:
     return x if x.stride(3) == 1 else x.contiguous()
-
-
-def _call(name: str, dtype: torch.dtype, *arguments: torch.Tensor | ctypes.Structure) -> None:
-    page = library("causal_attention", dtype)
-    assert page is not None
-    addresses = (
-        ctypes.c_void_p(each.data_ptr()) if isinstance(each, torch.Tensor) else ctypes.byref(each) for each in arguments
-    )
-    if getattr(page, name)(*addresses, ctypes.c_int(torch.get_num_threads())):
-        raise MemoryError("attention of one head for each thread")

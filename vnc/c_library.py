@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,8 +24,6 @@ from vnc.precision import cpu_flags
 
 # For the processor it will run on. OpenMP's functions are left to be found in torch's own copy: one pool of threads.
 FLAGS = ("-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp", "-fPIC", "-Wno-psabi")
-
-
 FOLDER = Path(__file__).parent / "c"
 # What a processor must be able to do, for pages that work on numbers of a dtype.
 NEEDED = {torch.bfloat16: {"avx512f", "avx512_bf16"}, torch.float32: {"avx2", "fma"}}
@@ -39,6 +38,32 @@ def library(name: str, dtype: torch.dtype) -> ctypes.CDLL | None:
         return None
     constants = CONSTANTS | dict(BF16=int(dtype == torch.bfloat16))
     return load(FOLDER / f"{name}.c", *(f"-D{constant}={value}" for constant, value in constants.items()))
+
+
+def has_pages() -> bool:
+    """Whether pages can be used here, as far as can be told without compiling one."""
+    return compiler() is not None and any(needed <= cpu_flags() for needed in NEEDED.values())
+
+
+def call(page: str, dtype: torch.dtype, function: str, *arguments: Any) -> None:
+    """A function of a page, by as many threads as torch takes, which it gets as its last argument. Of tensors it gets
+    the address, of structures too; whole numbers are its longs. Raises MemoryError where it does not return 0."""
+    found = library(page, dtype)
+    assert found is not None
+    if getattr(found, function)(*map(_argument, arguments), ctypes.c_int(torch.get_num_threads())):
+        raise MemoryError(f"{function} of vnc/c/{page}.c")
+
+
+def _argument(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return ctypes.c_void_p(value.data_ptr())
+    if isinstance(value, ctypes.Structure):
+        return ctypes.byref(value)
+    if isinstance(value, float):
+        return ctypes.c_float(value)
+    if value is None:
+        return ctypes.c_void_p(None)
+    return ctypes.c_long(value) if isinstance(value, int) else value
 
 
 def compiler() -> str | None:

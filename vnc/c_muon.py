@@ -7,7 +7,7 @@ import ctypes
 
 import torch
 
-from vnc.c_library import library
+from vnc.c_library import call, library
 
 
 def runs_in_c(weights: torch.Tensor, compute_dtype: torch.dtype) -> bool:
@@ -27,8 +27,8 @@ def begin(
     heads, rows / heads, cols) in the compute dtype. gradient, momentum: (..., rows, cols), each matrix contiguous."""
     rows, cols = gradient.shape[-2:]
     update = torch.empty(gradient.shape[:-2].numel() * heads, rows // heads, cols, dtype=compute_dtype)
-    _call("muon_begin", compute_dtype, _addresses(gradient), _addresses(momentum), ctypes.c_void_p(update.data_ptr()),
-          *_sizes(gradient, heads), ctypes.c_float(coefficient), ctypes.c_float(safety))  # fmt: skip
+    call("muon", compute_dtype, "muon_begin", _addresses(gradient), _addresses(momentum), update,
+         *_sizes(gradient, heads), float(coefficient), float(safety))  # fmt: skip
     return update
 
 
@@ -43,13 +43,13 @@ def end(
 ) -> None:
     """Weights and second moments in place. update: blocks as `begin` makes them, orthogonalised."""
     update = update.contiguous()
-    _call("muon_end", update.dtype, ctypes.c_void_p(update.data_ptr()), _addresses(weights), _addresses(second_moment),
-          *_sizes(weights, heads), *map(ctypes.c_float, (lr, beta2, weight_decay)))  # fmt: skip
+    call("muon", update.dtype, "muon_end", update, _addresses(weights), _addresses(second_moment),
+         *_sizes(weights, heads), float(lr), float(beta2), float(weight_decay))  # fmt: skip
 
 
-def _sizes(matrices: torch.Tensor, heads: int) -> tuple[ctypes.c_long, ...]:
+def _sizes(matrices: torch.Tensor, heads: int) -> tuple[int, int, int, int]:
     *leading, rows, cols = matrices.shape
-    return tuple(map(ctypes.c_long, (torch.Size(leading).numel(), rows, cols, heads)))
+    return torch.Size(leading).numel(), rows, cols, heads
 
 
 def _addresses(matrices: torch.Tensor) -> ctypes.Array[ctypes.c_void_p]:
@@ -62,10 +62,3 @@ def _addresses(matrices: torch.Tensor) -> ctypes.Array[ctypes.c_void_p]:
     for size, stride in zip(leading, matrices.stride(), strict=False):
         places = [place + number * stride for place in places for number in range(size)]
     return (ctypes.c_void_p * len(places))(*(first + itemsize * place for place in places))
-
-
-def _call(name: str, dtype: torch.dtype, *arguments: object) -> None:
-    page = library("muon", dtype)
-    assert page is not None
-    if getattr(page, name)(*arguments, ctypes.c_int(torch.get_num_threads())):
-        raise MemoryError(name)

@@ -7,13 +7,12 @@ Shapes: B rows, T positions, H heads, D = head_dim.
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
 
-from vnc.c_library import library
+from vnc.c_library import call, library
 
 Rotary = tuple[torch.Tensor, torch.Tensor]
 
@@ -23,20 +22,9 @@ def runs_in_c(x: torch.Tensor) -> bool:
     return x.device.type == "cpu" and not torch.compiler.is_compiling() and library("training", x.dtype) is not None
 
 
-def call(name: str, dtype: torch.dtype, *arguments: torch.Tensor | int | float | None) -> None:
-    """A function of training.c for numbers of that dtype, by as many threads as torch takes. Tensors are contiguous."""
-    page = library("training", dtype)
-    assert page is not None
-    getattr(page, name)(*map(_argument, arguments), ctypes.c_int(torch.get_num_threads()))
-
-
-def _argument(value: torch.Tensor | int | float | None) -> Any:
-    if isinstance(value, torch.Tensor):
-        assert value.is_contiguous()
-        return ctypes.c_void_p(value.data_ptr())
-    if isinstance(value, float):
-        return ctypes.c_float(value)
-    return ctypes.c_void_p(None) if value is None else ctypes.c_long(value)
+def _call(function: str, dtype: torch.dtype, *arguments: torch.Tensor | int | float | None) -> None:
+    assert all(each.is_contiguous() for each in arguments if isinstance(each, torch.Tensor))
+    call("training", dtype, function, *arguments)
 
 
 class RMSNorm(torch.autograd.Function):
@@ -46,7 +34,7 @@ class RMSNorm(torch.autograd.Function):
     def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
         x, width = x.contiguous(), x.size(-1)
         y, scale = torch.empty_like(x), torch.empty(x.numel() // width)
-        call("rms_norm", x.dtype, x, y, scale, len(scale), width)
+        _call("rms_norm", x.dtype, x, y, scale, len(scale), width)
         ctx.save_for_backward(y, scale)
         return y
 
@@ -55,7 +43,7 @@ class RMSNorm(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
         y, scale = ctx.saved_tensors
         result = torch.empty_like(y)
-        call("rms_norm_backward", y.dtype, gradient.contiguous(), y, scale, result, len(scale), y.size(-1))
+        _call("rms_norm_backward", y.dtype, gradient.contiguous(), y, scale, result, len(scale), y.size(-1))
         return result
 
 
@@ -66,7 +54,7 @@ class SquaredReLU(torch.autograd.Function):
     def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
         x = x.contiguous()
         y = torch.empty_like(x)
-        call("squared_relu", x.dtype, x, y, x.numel())
+        _call("squared_relu", x.dtype, x, y, x.numel())
         ctx.save_for_backward(x)
         return y
 
@@ -75,7 +63,7 @@ class SquaredReLU(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
         (x,) = ctx.saved_tensors
         result = torch.empty_like(x)
-        call("squared_relu_backward", x.dtype, gradient.contiguous(), x, result, x.numel())
+        _call("squared_relu_backward", x.dtype, gradient.contiguous(), x, result, x.numel())
         return result
 
 
@@ -92,7 +80,7 @@ class Heads(torch.autograd.Function):
         # Angles (T, 1, 1, D/2), the same in all rows, or (B, T, 1, 1, D/2).
         tables = (None, None) if rotary is None else tuple(table.float().contiguous() for table in rotary)
         apart = 0 if tables[0] is None or tables[0].dim() == 4 else T * (D // 2)
-        call("heads", qkv.dtype, qkv, *tables, apart, qk, scale, B, T, H, D)
+        _call("heads", qkv.dtype, qkv, *tables, apart, qk, scale, B, T, H, D)
         ctx.save_for_backward(qk, scale, *tables)
         ctx.apart = apart
         return qk[0], qk[1], qkv[:, :, 2]
@@ -104,7 +92,7 @@ class Heads(torch.autograd.Function):
         _, B, H, T, D = qk.shape
         result = qk.new_empty((B, T, 3, H, D))
         parts = [gradient.contiguous() for gradient in gradients]
-        call("heads_backward", qk.dtype, *parts, qk, scale, *tables, ctx.apart, result, B, T, H, D)
+        _call("heads_backward", qk.dtype, *parts, qk, scale, *tables, ctx.apart, result, B, T, H, D)
         return result, None, None
 
 
@@ -114,6 +102,6 @@ def cross_entropy_(
     """The loss of each token, (tokens,) fp32, as vnc/loss.py defines it. logits: (tokens, vocabulary), overwritten with
     the gradient of the losses' sum if that is wanted; targets: (tokens,) int64, -1 where nothing counts."""
     losses = torch.empty(len(logits))
-    call("cross_entropy", logits.dtype, logits, targets.contiguous(), losses, *logits.shape, float(softcap),
-         float(z_loss), int(want_gradient))  # fmt: skip
+    _call("cross_entropy", logits.dtype, logits, targets.contiguous(), losses, *logits.shape, float(softcap),
+          float(z_loss), int(want_gradient))  # fmt: skip
     return losses

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 
+from vnc import c_library
 from vnc.depth import TrainingPlan
 from vnc.errors import UserError
 from vnc.flash_attention import leave_compiled_code
@@ -76,7 +77,12 @@ def worth_compiling(plan: TrainingPlan, device: torch.device, peak_flops: float)
     if device.type == "cpu":
         # Compiling rounds differently. The estimate below rests on a measured speed, which depends on what else the
         # machine does, and the same command must give the same weights.
-        return False, "on a CPU the blocks' gradients are written by hand (vnc/elementwise.py)"
+        way = (
+            "in C (vnc/c)"
+            if c_library.has_pages()
+            else "in Python (vnc/elementwise.py); a C compiler would speed it up"
+        )
+        return False, f"on a CPU what is between matrix products is written by hand, {way}"
     if device.type != "cuda":
         return False, f"not tested on {device.type}"
     if not any(map(shutil.which, (os.environ.get("CC", "cc"), "gcc", "clang"))):

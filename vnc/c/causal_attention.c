@@ -1,13 +1,14 @@
 /* Causal attention for training on a CPU, forward and backward, head by head: vnc/attention.py says what is computed. Query
    i sees the keys j with 0 <= i - j < window.
 
-   Nothing of the size of all scores is kept: backward works them out again from the logarithms of their sums, as
-   FlashAttention does (arXiv 2205.14135, 2307.08691). A head's tensors are put into panels (products.h) first, which takes
-   a tenth of the time of its products. A head is worked on by one thread in one order, so no result depends on their
-   number.
+   Nothing of the size of all scores is kept for backward, which works them out again from the logarithms of their sums, as
+   FlashAttention does (arXiv 2205.14135, 2307.08691); it has room for one head's gradients of scores. A head's tensors are put
+   into panels (products.h) first, which takes a tenth of the time of its products. A head is worked on by one thread in one
+   order, so no result depends on their number.
 
-   Queries, keys and their gradients: (B, H, T, D), contiguous. Values and the gradient of the result: a head's rows lie
-   `apart` numbers from each other, its first at `of(b, h)`. The result and the gradient of values: (B, T, H, D), contiguous. */
+   Queries, keys and their gradients: (B, H, T, D), contiguous. The result and the gradient of values: (B, T, H, D),
+   contiguous. Values and the gradient of the result lie wherever `Rows` says. Functions return 0, or 1 if there was not
+   enough memory. */
 
 #include "attention.h"
 
@@ -28,7 +29,6 @@ static inline void *cleared(long bytes) {
     return memory ? memset(memory, 0, whole(bytes, 64)) : NULL;
 }
 
-/* Returns 0, or 1 if there was not enough memory. */
 int attention(const Sizes *sizes, const number *q, const number *k, const Rows *v, number *out, float *log_sums, int threads) {
     const long H = sizes->H, T = sizes->T, D = sizes->D, slots = whole(T, COLUMNS), channels = whole(D, COLUMNS);
     int failed = 0;

@@ -1,7 +1,7 @@
 /* What training does between matrix products on a CPU, each function one pass over its tensors: vnc/elementwise.py and
    vnc/loss.py say what is computed, and compute the same by torch's operations where there is no compiler.
 
-   Tensors are contiguous, of numbers; statistics and all arithmetic are fp32, rounded once. Each row is worked on by one
+   Each function returns 0, or 1 if there was not enough memory. Tensors are contiguous, of numbers; statistics and all arithmetic are fp32, rounded once. Each row is worked on by one
    thread in one order, so no result depends on their number. */
 
 #include "numbers.h"
@@ -31,7 +31,7 @@ static inline void narrow(const float *x, number *y, long n) {
 }
 
 /* x (rows, n) -> y, and what each row was multiplied by. */
-void rms_norm(const number *x, number *y, float *scale, long rows, long n, int threads) {
+int rms_norm(const number *x, number *y, float *scale, long rows, long n, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (long row = 0; row < rows; row++) {
         float own[n];
@@ -40,9 +40,10 @@ void rms_norm(const number *x, number *y, float *scale, long rows, long n, int t
         for (long i = 0; i < n; i++) own[i] *= factor;
         narrow(own, y + row * n, n);
     }
+    return 0;
 }
 
-void rms_norm_backward(const number *gradient, const number *y, const float *scale, number *x, long rows, long n, int threads) {
+int rms_norm_backward(const number *gradient, const number *y, const float *scale, number *x, long rows, long n, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (long row = 0; row < rows; row++) {
         float own[n], result[n];
@@ -51,12 +52,13 @@ void rms_norm_backward(const number *gradient, const number *y, const float *sca
         norm_backward(own, result, scale[row], result, n);
         narrow(result, x + row * n, n);
     }
+    return 0;
 }
 
 #define PIECE 4096 /* of a tensor without rows */
 #define TOKENS 32  /* whose heads stay in a core's cache: on one side they lie together, on the other apart */
 
-void squared_relu(const number *restrict x, number *restrict y, long n, int threads) {
+int squared_relu(const number *restrict x, number *restrict y, long n, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (long start = 0; start < n; start += PIECE) {
         const long end = n < start + PIECE ? n : start + PIECE;
@@ -65,9 +67,10 @@ void squared_relu(const number *restrict x, number *restrict y, long n, int thre
             y[i] = rounded(value < 0 ? 0 : value * value);
         }
     }
+    return 0;
 }
 
-void squared_relu_backward(const number *restrict gradient, const number *restrict x, number *restrict result, long n, int threads) {
+int squared_relu_backward(const number *restrict gradient, const number *restrict x, number *restrict result, long n, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (long start = 0; start < n; start += PIECE) {
         const long end = n < start + PIECE ? n : start + PIECE;
@@ -76,6 +79,7 @@ void squared_relu_backward(const number *restrict gradient, const number *restri
             result[i] = rounded(value < 0 ? 0 : 2 * value * wide(gradient[i]));
         }
     }
+    return 0;
 }
 
 /* x turned by angles of these cosines and sines (dim / 2), `sign` times. */
@@ -91,7 +95,7 @@ static inline void turn(float *x, const float *cos, const float *sin, float sign
 /* qkv (B, T, 3, H, D) -> queries and keys qk (2, B, H, T, D), turned and normalised, and what each was multiplied by
    (2, B, H, T). cos, sin: (T, D / 2), or NULL; those of another row of the batch lie `apart` numbers away. scale: NULL
    where nothing is normalised. */
-void heads(const number *qkv, const float *cos, const float *sin, long apart, number *qk, float *scale, long B, long T, long H,
+int heads(const number *qkv, const float *cos, const float *sin, long apart, number *qk, float *scale, long B, long T, long H,
            long D, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static) collapse(2)
     for (long b = 0; b < B; b++)
@@ -108,10 +112,11 @@ void heads(const number *qkv, const float *cos, const float *sin, long apart, nu
                     }
                     narrow(x, qk + to * D, D);
                 }
+    return 0;
 }
 
 /* The gradient of qkv from those of queries and keys, (B, H, T, D) each, and values (B, T, H, D). */
-void heads_backward(const number *of_q, const number *of_k, const number *of_v, const number *qk, const float *scale,
+int heads_backward(const number *of_q, const number *of_k, const number *of_v, const number *qk, const float *scale,
                     const float *cos, const float *sin, long apart, number *result, long B, long T, long H, long D, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static) collapse(2)
     for (long b = 0; b < B; b++)
@@ -132,19 +137,23 @@ void heads_backward(const number *of_q, const number *of_k, const number *of_v, 
             for (long t = start; t < end; t++)
                 memcpy(result + ((b * T + t) * 3 + 2) * H * D, of_v + (b * T + t) * H * D, H * D * sizeof(number));
         }
+    return 0;
 }
 
 /* The loss of each token from its logits (tokens, columns), and with want_gradient the gradient of the losses' sum in the
    logits' place. capped: cap * tanh(logit / cap); cap 0: not capped. A target below 0 counts nothing. */
-void cross_entropy(number *logits, const int64_t *targets, float *losses, long tokens, long columns, float cap, float z_loss,
+int cross_entropy(number *logits, const int64_t *targets, float *losses, long tokens, long columns, float cap, float z_loss,
                    int want_gradient, int threads) {
     const long room = whole(columns, WIDTH);
     const int shifted = cap == 0 || cap > 30; /* else no logit is far below the cap, which is taken off instead */
-#pragma omp parallel num_threads(threads)
+    int failed = 0;
+#pragma omp parallel num_threads(threads) reduction(| : failed)
     {
-        float *tanhs = aligned_alloc(64, whole(2 * room * sizeof(float), 64)), *shares = tanhs + room;
+        float *tanhs = malloc(2 * room * sizeof(float)), *shares = tanhs + room;
+        failed = !tanhs;
 #pragma omp for schedule(static)
         for (long token = 0; token < tokens; token++) {
+            if (failed) continue;
             number *own = logits + token * columns;
             const long target = targets[token];
             widen(own, shares, columns);
@@ -178,4 +187,5 @@ void cross_entropy(number *logits, const int64_t *targets, float *losses, long t
         }
         free(tanhs);
     }
+    return failed;
 }
