@@ -23,7 +23,7 @@ from vnc.triton_support import runs_triton
 SAFE_EXPONENT = 60.0  # e^60 times any vocabulary is far inside fp32: logits capped there need no shift
 CPU_CHUNK_BYTES = 2 * 2**20  # a chunk of fp32 logits that stays in a CPU's caches
 # Logits of one product, in bf16: for each of them the head's gradient is read and written.
-CPU_PRODUCT_BYTES = 32 * 2**20
+CPU_PRODUCT_BYTES = 128 * 2**20
 GPU_PRODUCT_BYTES = 512 * 2**20
 
 
