@@ -1,8 +1,8 @@
-"""Attention on a CPU, forward and backward: torch's fused kernel against blocks of queries as matrix products.
+"""Attention on a CPU, forward and backward: torch's fused kernel, blocks of queries as matrix products, and our C.
 
     python benchmarks/attention.py
 
-Prints the median of 15 in milliseconds for each shape, dtype and route, torch's kernel and ours in turn.
+Prints the median of 15 in milliseconds for each shape, dtype and route.
 """
 
 import time
@@ -10,7 +10,7 @@ import time
 import torch
 import torch.nn.functional as F
 
-from vnc.attention import attention
+from vnc.attention import BlockCausalAttention, attention
 
 
 def median_ms(function, repeats=15):
@@ -23,11 +23,12 @@ def median_ms(function, repeats=15):
 
 
 def routes(shape, dtype):
-    """Forward and backward by torch's kernel, by ours, and by ours with a window of a quarter."""
+    """Forward and backward by torch's kernel, by blocks, in C, and the latter with a window of a quarter."""
     q, k, v = (torch.randn(shape, dtype=dtype, requires_grad=True) for _ in range(3))
     gradient, scale, length = torch.randn(shape, dtype=dtype), shape[-1] ** -0.5, shape[2]
     return (
         lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True).backward(gradient),
+        lambda: BlockCausalAttention.apply(q, k, v, length, scale).backward(gradient),
         lambda: attention(q, k, v, length, scale).backward(gradient),
         lambda: attention(q, k, v, length // 4, scale).backward(gradient),
     )
@@ -35,12 +36,14 @@ def routes(shape, dtype):
 
 def main() -> None:
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
-    print(f"{'batch, heads, time, dim':<24}{'dtype':<10}{'fused':>8}{'blocks':>8}{'window = time / 4':>19}")
+    print(f"{'batch, heads, time, dim':<24}{'dtype':<10}{'fused':>8}{'blocks':>8}{'C':>8}{'window = time / 4':>19}")
     for shape in ((8, 4, 512, 64), (32, 4, 256, 64), (4, 8, 1024, 64), (2, 6, 2048, 128)):
         for dtype in (torch.bfloat16, torch.float32):
-            fused, blocks, window = map(median_ms, routes(shape, dtype))
+            fused, blocks, in_c, window = map(median_ms, routes(shape, dtype))
             name = ", ".join(map(str, shape))
-            print(f"{name:<24}{str(dtype).removeprefix('torch.'):<10}{fused:8.1f}{blocks:8.1f}{window:19.1f}")
+            print(
+                f"{name:<24}{str(dtype).removeprefix('torch.'):<10}{fused:8.1f}{blocks:8.1f}{in_c:8.1f}{window:19.1f}"
+            )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The functions between matrix products on a CPU, by autograd and with gradients by hand, and the loss.
+"""The functions between matrix products on a CPU: by autograd, with gradients by hand in torch, and in C; and the loss.
 
     python benchmarks/elementwise.py
 
@@ -8,10 +8,12 @@ micro-batch of 8 x 512 tokens at depth 4 (width 256, heads of 64); bf16.
 
 import time
 from collections.abc import Callable
+from unittest import mock
 
 import torch
 
-from vnc.elementwise import heads, plain_heads, plain_rms_norm, plain_squared_relu, rms_norm, squared_relu
+from vnc import c_training
+from vnc.elementwise import plain_heads, plain_rms_norm, plain_squared_relu, rms_norm, split_heads, squared_relu
 from vnc.loss import summed_cross_entropy
 from vnc.memory import keep_freed_memory
 
@@ -30,6 +32,16 @@ def milliseconds(function: Callable[..., torch.Tensor], *inputs: torch.Tensor) -
     return 1e3 * (middle - start), 1e3 * (end - middle)
 
 
+def by_torch(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """As where there is no C compiler."""
+
+    def run(*inputs: torch.Tensor) -> torch.Tensor:
+        with mock.patch.object(c_training, "library", lambda *page: None):
+            return function(*inputs)
+
+    return run
+
+
 def numbers(*shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
     return torch.randn(shape).to(dtype).requires_grad_()
 
@@ -40,28 +52,37 @@ def main() -> None:
     angles = torch.outer(torch.arange(512.0), 1e5 ** -torch.arange(0, 1, 1 / 32))[:, None, None]
     rotary = angles.cos().bfloat16(), angles.sin().bfloat16()
     x, hidden, qkv = numbers(8, 512, 256), numbers(8, 512, 1024), numbers(8, 512, 3, 4, 64)
-    cases: dict[str, tuple[Callable[..., torch.Tensor], tuple[torch.Tensor, ...]]] = {
-        "RMSNorm, autograd": (plain_rms_norm, (x,)),
-        "RMSNorm, by hand": (rms_norm, (x,)),
-        "squared ReLU, autograd": (plain_squared_relu, (hidden,)),
-        "squared ReLU, by hand": (squared_relu, (hidden,)),
-        "RoPE and QK-norm, autograd": (lambda a: torch.stack(plain_heads(a[:, :, :2], rotary, True)), (qkv,)),
-        "RoPE and QK-norm, by hand": (lambda a: torch.stack(heads(a[:, :, :2], rotary, True)), (qkv,)),
-    }
+    three = [
+        ("RMSNorm", plain_rms_norm, rms_norm, x),
+        ("squared ReLU", plain_squared_relu, squared_relu, hidden),
+        (
+            "RoPE and QK-norm",
+            lambda a: torch.stack((*plain_heads(a[:, :, :2], rotary, True), a[:, :, 2].transpose(1, 2))),
+            lambda a: torch.stack([each.reshape(8, 4, 512, 64) for each in split_heads(a, rotary, True)]),
+            qkv,
+        ),
+    ]
+    cases: dict[str, tuple[Callable[..., torch.Tensor], tuple[torch.Tensor, ...]]] = {}
+    for name, plain, own, given in three:
+        cases[f"{name}, autograd"] = plain, (given,)
+        cases[f"{name}, by hand in torch"] = by_torch(own), (given,)
+        cases[f"{name}, in C"] = own, (given,)
     for vocab_size in (4_096, 32_768):
         head, targets = numbers(vocab_size, 256, dtype=torch.float32), torch.randint(vocab_size, (4_096,))
-        cases[f"loss, vocabulary {vocab_size:,}"] = (
-            lambda a, head, targets=targets, size=vocab_size: summed_cross_entropy(a, head, targets, size, 15.0),
-            (numbers(4_096, 256), head),
-        )
+
+        def loss(a, head, targets=targets, size=vocab_size):
+            return summed_cross_entropy(a, head, targets, size, 15.0)
+
+        for way, function in (("in torch", by_torch(loss)), ("in C", loss)):
+            cases[f"loss, vocabulary {vocab_size:,}, {way}"] = function, (numbers(4_096, 256), head)
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in cases}
     for _ in range(ROUNDS + 2):
         for name, (function, inputs) in cases.items():
             times[name].append(milliseconds(function, *inputs))
-    print(f"{'':<30}{'forward':>9}{'backward':>10}  ms")
+    print(f"{'':<38}{'forward':>9}{'backward':>10}  ms")
     for name, taken in times.items():
         forward, backward = (sorted(part)[ROUNDS // 2] for part in zip(*taken[2:], strict=True))
-        print(f"{name:<30}{forward:9.2f}{backward:10.2f}")
+        print(f"{name:<38}{forward:9.2f}{backward:10.2f}")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 #include "products.h"
 
-/* A head's keys are the panels of a matrix (slots, dim), and its values the only panel of one (channels, slots), so that
-   attention is two products with what is between them. */
+/* A head's keys are the panels of a matrix (slots, dim), and its values the only panel of one (channels, slots), so
+   that attention is two products with what is between them. */
 static inline void store_key(number *keys, long slot, const number *key, long dim) {
     number *column = keys + slot / COLUMNS * COLUMNS * dim + slot % COLUMNS * PAIR;
     for (long i = 0; i < dim; i += PAIR) memcpy(column + i * COLUMNS, key + i, PAIR * sizeof(number));
@@ -27,7 +27,8 @@ static void attend(long tokens, const number *queries, const number *keys, const
                    number **found, float *log_sums) {
     float totals[TOGETHER];
     vec sums[TOGETHER][VECTORS];
-    const long base = from[0] / COLUMNS * COLUMNS, size = whole(to[tokens - 1] - base, WIDTH); /* of what is seen at all */
+    const long base = from[0] / COLUMNS * COLUMNS,
+               size = whole(to[tokens - 1] - base, WIDTH); /* of what is seen at all */
     for (long first = 0; first < size; first += COLUMNS) {
         tiles(tokens, keys + (base + first) * dim, PAIR * COLUMNS, (Left){queries, dim, PAIR}, dim, sums);
         for (long t = 0; t < tokens; t++) memcpy(scores + t * room + first, sums[t], sizeof sums[t]);

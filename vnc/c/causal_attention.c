@@ -1,10 +1,10 @@
-/* Causal attention for training on a CPU, forward and backward, head by head: vnc/attention.py says what is computed. Query
-   i sees the keys j with 0 <= i - j < window.
+/* Causal attention for training on a CPU, forward and backward, head by head: vnc/attention.py says what is computed.
+   Query i sees the keys j with 0 <= i - j < window.
 
-   Nothing of the size of all scores is kept for backward, which works them out again from the logarithms of their sums, as
-   FlashAttention does (arXiv 2205.14135, 2307.08691); it has room for one head's gradients of scores. A head's tensors are put
-   into panels (products.h) first, which takes a tenth of the time of its products. A head is worked on by one thread in one
-   order, so no result depends on their number.
+   Nothing of the size of all scores is kept for backward, which works them out again from the logarithms of their sums,
+   as FlashAttention does (arXiv 2205.14135, 2307.08691); it has room for one head's gradients of scores. A head's
+   tensors are put into panels (products.h) first, which takes a tenth of the time of its products. A head is worked on
+   by one thread in one order, so no result depends on their number.
 
    Queries, keys and their gradients: (B, H, T, D), contiguous. The result and the gradient of values: (B, T, H, D),
    contiguous. Values and the gradient of the result lie wherever `Rows` says. Functions return 0, or 1 if there was not
@@ -17,7 +17,9 @@ typedef struct {
     long b, h, t; /* how far apart in each direction */
 } Rows;
 
-static inline const number *of(const Rows *rows, long task, long H) { return rows->start + task / H * rows->b + task % H * rows->h; }
+static inline const number *of(const Rows *rows, long task, long H) {
+    return rows->start + task / H * rows->b + task % H * rows->h;
+}
 
 typedef struct {
     long B, H, T, D, window;
@@ -29,7 +31,8 @@ static inline void *cleared(long bytes) {
     return memory ? memset(memory, 0, whole(bytes, 64)) : NULL;
 }
 
-int attention(const Sizes *sizes, const number *q, const number *k, const Rows *v, number *out, float *log_sums, int threads) {
+int attention(const Sizes *sizes, const number *q, const number *k, const Rows *v, number *out, float *log_sums,
+              int threads) {
     const long H = sizes->H, T = sizes->T, D = sizes->D, slots = whole(T, COLUMNS), channels = whole(D, COLUMNS);
     int failed = 0;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
@@ -55,8 +58,8 @@ int attention(const Sizes *sizes, const number *q, const number *k, const Rows *
                     from[t] = to[t] > sizes->window ? to[t] - sizes->window : 0;
                     found[t] = out + ((task / H * T + first + t) * H + task % H) * D;
                 }
-                attend(some, q + (task * T + first) * D, keys, values, from, to, D, channels, sizes->scale, slots, scores, shares,
-                       found, log_sums + task * T + first);
+                attend(some, q + (task * T + first) * D, keys, values, from, to, D, channels, sizes->scale, slots,
+                       scores, shares, found, log_sums + task * T + first);
             }
         }
         free(keys);
@@ -65,22 +68,26 @@ int attention(const Sizes *sizes, const number *q, const number *k, const Rows *
     return failed;
 }
 
-/* What backward needs of one head: tensors as the columns of panels (store_key) and as a panel's inputs (store_value). */
+/* What backward needs of one head: tensors as the columns of panels (store_key) and as a panel's inputs (store_value).
+ */
 typedef struct {
     number *query_columns, *gradient_columns, *query_inputs, *gradient_inputs, *key_inputs;
-    number *of_scores;      /* (keys, queries): their gradients, in panels of queries */
-    number *shares, *parts; /* (TOGETHER, queries): attention weights of a few keys, and the gradients of their scores */
+    number *of_scores; /* (keys, queries): their gradients, in panels of queries */
+    number *shares,
+        *parts; /* (TOGETHER, queries): attention weights of a few keys, and the gradients of their scores */
     float *scores, *of_shares, *log_sums, *along;
 } Head;
 
 /* The weights and the gradients of the scores of a few keys, for the queries from base to end. */
-static void weigh(const Sizes *sizes, const Head *head, const number *keys, const number *values, long apart, long first, long some,
-                  long base, long end, long room) {
+static void weigh(const Sizes *sizes, const Head *head, const number *keys, const number *values, long apart,
+                  long first, long some, long base, long end, long room) {
     vec sums[TOGETHER][VECTORS];
     for (long query = base; query < end; query += COLUMNS) {
-        tiles(some, head->query_columns + query * sizes->D, PAIR * COLUMNS, (Left){keys, sizes->D, PAIR}, sizes->D, sums);
+        tiles(some, head->query_columns + query * sizes->D, PAIR * COLUMNS, (Left){keys, sizes->D, PAIR}, sizes->D,
+              sums);
         for (long r = 0; r < some; r++) memcpy(head->scores + r * room + query, sums[r], sizeof sums[r]);
-        tiles(some, head->gradient_columns + query * sizes->D, PAIR * COLUMNS, (Left){values, apart, PAIR}, sizes->D, sums);
+        tiles(some, head->gradient_columns + query * sizes->D, PAIR * COLUMNS, (Left){values, apart, PAIR}, sizes->D,
+              sums);
         for (long r = 0; r < some; r++) memcpy(head->of_shares + r * room + query, sums[r], sizeof sums[r]);
     }
     for (long r = 0; r < some; r++) {
@@ -97,7 +104,8 @@ static void weigh(const Sizes *sizes, const Head *head, const number *keys, cons
 }
 
 /* x (some, size) times a panel's inputs (size, D) -> rows of the result, `apart` from each other. */
-static void multiply_rows(Left x, const number *inputs, long some, long size, long D, long channels, number *result, long apart) {
+static void multiply_rows(Left x, const number *inputs, long some, long size, long D, long channels, number *result,
+                          long apart) {
     vec sums[TOGETHER][VECTORS];
     for (long first = 0; first < D; first += COLUMNS) {
         const long columns = D - first < COLUMNS ? D - first : COLUMNS;
@@ -107,15 +115,17 @@ static void multiply_rows(Left x, const number *inputs, long some, long size, lo
     }
 }
 
-int attention_backward(const Sizes *sizes, const Rows *gradient, const number *q, const number *k, const Rows *v, const number *out,
-                       const float *log_sums, number *of_q, number *of_k, number *of_v, int threads) {
+int attention_backward(const Sizes *sizes, const Rows *gradient, const number *q, const number *k, const Rows *v,
+                       const number *out, const float *log_sums, number *of_q, number *of_k, number *of_v,
+                       int threads) {
     const long H = sizes->H, T = sizes->T, D = sizes->D, slots = whole(T, COLUMNS), channels = whole(D, COLUMNS);
     int failed = 0;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
         number *narrow = cleared(slots * (2 * D + 3 * channels + slots + 2 * TOGETHER) * sizeof(number));
         float *full = cleared(slots * (2 * TOGETHER + 2) * sizeof(float));
-        Head head = {.query_columns = narrow, .gradient_columns = narrow + slots * D, .query_inputs = narrow + slots * 2 * D};
+        Head head = {
+            .query_columns = narrow, .gradient_columns = narrow + slots * D, .query_inputs = narrow + slots * 2 * D};
         head.gradient_inputs = head.query_inputs + slots * channels;
         head.key_inputs = head.gradient_inputs + slots * channels;
         head.of_scores = head.key_inputs + slots * channels;
@@ -132,7 +142,8 @@ int attention_backward(const Sizes *sizes, const Rows *gradient, const number *q
             const number *values = of(v, task, H), *gradients = of(gradient, task, H);
             const long place = task / H * T * H * D + task % H * D; /* of the head's first row in (B, T, H, D) */
             for (long t = 0; t < T; t++) {
-                const number *query = q + (task * T + t) * D, *own = gradients + t * gradient->t, *found = out + place + t * H * D;
+                const number *query = q + (task * T + t) * D, *own = gradients + t * gradient->t,
+                             *found = out + place + t * H * D;
                 store_key(head.query_columns, t, query, D);
                 store_key(head.gradient_columns, t, own, D);
                 store_value(head.query_inputs, t, query, D, channels);
@@ -147,11 +158,12 @@ int attention_backward(const Sizes *sizes, const Rows *gradient, const number *q
             for (long first = 0; first < T; first += TOGETHER) { /* keys, and the queries that see one of them */
                 const long some = T - first < TOGETHER ? T - first : TOGETHER, last = first + some - 1 + sizes->window;
                 const long base = first / COLUMNS * COLUMNS, end = whole(last < T ? last : T, COLUMNS);
-                weigh(sizes, &head, k + (task * T + first) * D, values + first * v->t, v->t, first, some, base, end, slots);
-                multiply_rows((Left){head.shares + base, slots, PAIR}, head.gradient_inputs + base * channels, some, end - base, D,
-                              channels, of_v + place + first * H * D, H * D);
-                multiply_rows((Left){head.parts + base, slots, PAIR}, head.query_inputs + base * channels, some, end - base, D,
-                              channels, of_k + (task * T + first) * D, D);
+                weigh(sizes, &head, k + (task * T + first) * D, values + first * v->t, v->t, first, some, base, end,
+                      slots);
+                multiply_rows((Left){head.shares + base, slots, PAIR}, head.gradient_inputs + base * channels, some,
+                              end - base, D, channels, of_v + place + first * H * D, H * D);
+                multiply_rows((Left){head.parts + base, slots, PAIR}, head.query_inputs + base * channels, some,
+                              end - base, D, channels, of_k + (task * T + first) * D, D);
                 if (some < TOGETHER) memset(head.parts + some * slots, 0, (TOGETHER - some) * slots * sizeof(number));
                 for (long r = 0; r < some; r += PAIR)
                     for (long query = base; query < end; query += COLUMNS) {
@@ -162,7 +174,8 @@ int attention_backward(const Sizes *sizes, const Rows *gradient, const number *q
                     }
             }
             for (long query = 0, some; query < T; query += some) { /* and the keys that they see; not beyond a panel */
-                const long panel = query / COLUMNS * COLUMNS, left = (T < panel + COLUMNS ? T : panel + COLUMNS) - query;
+                const long panel = query / COLUMNS * COLUMNS,
+                           left = (T < panel + COLUMNS ? T : panel + COLUMNS) - query;
                 some = left < TOGETHER ? left : TOGETHER;
                 const long oldest = query - sizes->window + 1, from = oldest > 0 ? oldest / PAIR * PAIR : 0;
                 const number *parts = head.of_scores + panel * slots + from * COLUMNS + (query - panel) * PAIR;

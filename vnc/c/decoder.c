@@ -6,8 +6,8 @@
    second once per machine; vnc/c_decoding.py fills its structures.
 
    Matrices, keys, values and what goes into products are numbers of the model's compute dtype, bf16 or fp32; sums, the
-   stream and all that lies between the products are fp32. Each result is summed by one thread in an order of its own, so
-   it depends neither on how many threads there are nor on how many rows or tokens the pass brings.
+   stream and all that lies between the products are fp32. Each result is summed by one thread in an order of its own,
+   so it depends neither on how many threads there are nor on how many rows or tokens the pass brings.
 
    Shapes: rows of the batch bring `count` tokens each, N in all, one after another; C = heads * head_dim. The key of
    position p lies in slot p % slots of its row and head, (rows, heads, slots, head_dim) in each layer. */
@@ -24,7 +24,7 @@ typedef struct {
     Matrix qkv, proj, fc, mlp_proj;
     Norm attn_norm, mlp_norm;
     const number *value_table; /* (vocabulary, C), or NULL */
-    const float *value_gate; /* (heads, GATE_CHANNELS) */
+    const float *value_gate;   /* (heads, GATE_CHANNELS) */
     float residual_scale, x0_scale;
 } Layer;
 
@@ -33,8 +33,8 @@ typedef struct {
     long extras, gelu, qk_norm; /* switches of GPTConfig */
     float attention_scale, smear_scale, backout_scale;
     const number *embeddings, *positions; /* (vocabulary, C); (length, C), or NULL */
-    const float *cos, *sin;             /* (length, head_dim / 2), or NULL */
-    const float *smear_gate;            /* (SMEAR_CHANNELS) */
+    const float *cos, *sin;               /* (length, head_dim / 2), or NULL */
+    const float *smear_gate;              /* (SMEAR_CHANNELS) */
     const Layer *layer;
     Norm final_norm;
     Matrix head;
@@ -42,14 +42,14 @@ typedef struct {
 
 typedef struct {
     long rows, due, threads;
-    const int64_t *ids;          /* (N) */
-    const int64_t *start;        /* (rows): the position of each row's first token */
-    const int64_t *count;        /* (rows): may be 0 */
-    const int64_t *due_rows;     /* (due): after whose last token logits are wanted */
-    float *last_embedding;       /* (rows, C): of the token before; brought up to date */
+    const int64_t *ids;      /* (N) */
+    const int64_t *start;    /* (rows): the position of each row's first token */
+    const int64_t *count;    /* (rows): may be 0 */
+    const int64_t *due_rows; /* (due): after whose last token logits are wanted */
+    float *last_embedding;   /* (rows, C): of the token before; brought up to date */
     number *const *keys, *const *values;
-    const int64_t *slots;        /* (layers) */
-    float *logits;               /* (due, vocabulary) */
+    const int64_t *slots; /* (layers) */
+    float *logits;        /* (due, vocabulary) */
 } Pass;
 
 typedef struct {
@@ -96,7 +96,8 @@ static inline void turn(const Model *model, long position, float *x, number *y) 
 }
 
 /* What a token's embedding adds to its values in one head, by a gate that reads the first channels of the input. */
-static void add_value_embedding(const Layer *layer, const number *table_row, const number *normal, long head, long dim, float *v) {
+static void add_value_embedding(const Layer *layer, const number *table_row, const number *normal, long head, long dim,
+                                float *v) {
     float gate = 0;
     for (int i = 0; i < GATE_CHANNELS; i++) gate += wide(normal[i]) * layer->value_gate[head * GATE_CHANNELS + i];
     gate = 3 * sigmoid(gate);
@@ -105,8 +106,8 @@ static void add_value_embedding(const Layer *layer, const number *table_row, con
 
 /* qkv (N, 3 C) -> found (N, C), or (due, C) in the last layer; keys and values go into the cache. Each head of each row
    takes a few tokens at a time: as many as do not take the place of keys that the first of them still sees. */
-static void attention(const Model *model, const Pass *pass, long index, const Token *tokens, const number *normal, float *qkv,
-                      long room, float *scores, number *shares, number *found) {
+static void attention(const Model *model, const Pass *pass, long index, const Token *tokens, const number *normal,
+                      float *qkv, long room, float *scores, number *shares, number *found) {
     const Layer *layer = &model->layer[index];
     const long dim = model->head_dim, heads = model->heads, C = heads * dim, slots = pass->slots[index];
     const long channels = whole(dim, COLUMNS), kept = whole(slots, COLUMNS);
@@ -126,7 +127,8 @@ static void attention(const Model *model, const Pass *pass, long index, const To
                 const long slot = one->position % slots;
                 float *q = qkv + (token + t) * 3 * C + head * dim, *k = q + C, *v = k + C;
                 if (layer->value_table)
-                    add_value_embedding(layer, layer->value_table + pass->ids[token + t] * C, normal + (token + t) * C, head, dim, v);
+                    add_value_embedding(layer, layer->value_table + pass->ids[token + t] * C, normal + (token + t) * C,
+                                        head, dim, v);
                 turn(model, one->position, k, new);
                 store_key(keys, slot, new, dim);
                 for (long i = 0; i < dim; i++) new[i] = rounded(v[i]);
@@ -188,7 +190,7 @@ static void norm_of_each(const Norm *norm, const float *x, long n, number *y, lo
 
 /* The memory of a pass, in one piece. */
 typedef struct {
-    float *x, *x0, *middle, *qkv, *scores; /* (N, C), (N, C), (N, C), (N, 3 C), (threads, TOGETHER, room) */
+    float *x, *x0, *middle, *qkv, *scores;    /* (N, C), (N, C), (N, C), (N, 3 C), (threads, TOGETHER, room) */
     number *normal, *found, *hidden, *shares; /* (N, C), (N, C), (N, 4 C), (threads, TOGETHER, room) */
     Token *tokens;
 } Memory;
@@ -207,13 +209,20 @@ int forward(const Model *model, const Pass *pass) {
     for (long layer = 0; layer <= last; layer++) room = pass->slots[layer] > room ? pass->slots[layer] : room;
     room = whole(room, COLUMNS);
     const long full = n * C * sizeof(float), narrow = n * C * sizeof(number), scores = pass->threads * TOGETHER * room;
-    char *memory = aligned_alloc(64, whole(6 * full + 6 * narrow + n * sizeof(Token) + 2 * scores * sizeof(float), 64) + 1024);
+    char *memory =
+        aligned_alloc(64, whole(6 * full + 6 * narrow + n * sizeof(Token) + 2 * scores * sizeof(float), 64) + 1024);
     if (!memory) return 1;
     char *next = memory;
-    Memory m = {.x = piece(&next, full), .x0 = piece(&next, full), .middle = piece(&next, full), .qkv = piece(&next, 3 * full),
-                .scores = piece(&next, scores * sizeof(float)), .normal = piece(&next, narrow),
-                .found = piece(&next, narrow), .hidden = piece(&next, 4 * narrow),
-                .shares = piece(&next, scores * sizeof(number)), .tokens = piece(&next, n * sizeof(Token))};
+    Memory m = {.x = piece(&next, full),
+                .x0 = piece(&next, full),
+                .middle = piece(&next, full),
+                .qkv = piece(&next, 3 * full),
+                .scores = piece(&next, scores * sizeof(float)),
+                .normal = piece(&next, narrow),
+                .found = piece(&next, narrow),
+                .hidden = piece(&next, 4 * narrow),
+                .shares = piece(&next, scores * sizeof(number)),
+                .tokens = piece(&next, n * sizeof(Token))};
     for (long row = 0, token = 0; row < pass->rows; row++) {
         for (long i = 0; i < pass->count[row]; i++) m.tokens[token++] = (Token){row, pass->start[row] + i, -1};
         for (long i = 0; i < pass->due; i++)
@@ -221,7 +230,7 @@ int forward(const Model *model, const Pass *pass) {
     }
 #pragma omp parallel num_threads(pass->threads)
     {
-        long left = n; /* tokens that go on */
+        long left = n;                                           /* tokens that go on */
         const long own = omp_get_thread_num() * TOGETHER * room; /* where this thread's scores begin */
         float *x = m.x, *spare = m.qkv, *middle = m.middle;
         embed(model, pass, m.tokens, n, m.qkv, m.x0);

@@ -1,10 +1,10 @@
-/* What a Muon step does besides its matrix products, on a CPU: vnc/muon.py says what is computed, and computes the same by
-   torch's operations where there is no compiler. Two calls, before the products and after them, make three passes over a
-   matrix's numbers each, where torch makes a dozen and a half.
+/* What a Muon step does besides its matrix products, on a CPU: vnc/muon.py says what is computed, and computes the same
+   by torch's operations where there is no compiler. Two calls, before the products and after them, make three passes
+   over a matrix's numbers each, where torch makes a dozen and a half.
 
-   Matrices are k of (rows, cols) each; weights and state are fp32 and lie anywhere, updates are numbers (k, rows, cols). Of a
-   matrix, `heads` equal blocks of rows are orthogonalised by themselves. Sums have an order of their own, so nothing
-   depends on the number of threads, nor on k. */
+   Matrices are k of (rows, cols) each; weights and state are fp32 and lie anywhere, updates are numbers (k, rows,
+   cols). Of a matrix, `heads` equal blocks of rows are orthogonalised by themselves. Sums have an order of their own,
+   so nothing depends on the number of threads, nor on k. */
 
 #include "numbers.h"
 
@@ -15,10 +15,10 @@ static inline float sum_of_squares(const number *x, long n) {
     return sum;
 }
 
-/* Momentum in place, and updates: the gradient and the momentum blended, every row of a block as long as their root mean
-   square, and the block a little shorter (by safety) than 1. Returns 0, or 1 if there was not enough memory. */
-int muon_begin(const float *const *gradient, float *const *momentum, number *update, long k, long rows, long cols, long heads,
-               float coefficient, float safety, int threads) {
+/* Momentum in place, and updates: the gradient and the momentum blended, every row of a block as long as their root
+   mean square, and the block a little shorter (by safety) than 1. Returns 0, or 1 if there was not enough memory. */
+int muon_begin(const float *const *gradient, float *const *momentum, number *update, long k, long rows, long cols,
+               long heads, float coefficient, float safety, int threads) {
     float *factors = malloc(k * rows * sizeof(float)); /* of rows: their squares first */
     if (!factors) return 1;
 #pragma omp parallel num_threads(threads)
@@ -48,7 +48,8 @@ int muon_begin(const float *const *gradient, float *const *momentum, number *upd
         }
 #pragma omp for schedule(static)
         for (long row = 0; row < k * rows; row++)
-            for (long i = 0; i < cols; i++) update[row * cols + i] = rounded(wide(update[row * cols + i]) * factors[row]);
+            for (long i = 0; i < cols; i++)
+                update[row * cols + i] = rounded(wide(update[row * cols + i]) * factors[row]);
     }
     free(factors);
     return 0;
@@ -56,13 +57,14 @@ int muon_begin(const float *const *gradient, float *const *momentum, number *upd
 
 #define CHUNK 64 /* columns that one thread sums up */
 
-/* Weights and the running mean squares of their lines in place, from updates whose blocks are nearly orthogonal. Lines are
-   rows, or, of a wide matrix, columns. */
-int muon_end(const number *update, float *const *weights, float *const *second, long k, long rows, long cols, long heads, float lr,
-             float beta2, float decay, int threads) {
+/* Weights and the running mean squares of their lines in place, from updates whose blocks are nearly orthogonal. Lines
+   are rows, or, of a wide matrix, columns. */
+int muon_end(const number *update, float *const *weights, float *const *second, long k, long rows, long cols,
+             long heads, float lr, float beta2, float decay, int threads) {
     const int tall = rows >= cols; /* or square */
     const long lines = tall ? rows : cols, size = rows / heads;
-    float *of_rows = malloc(k * (rows + heads + lines) * sizeof(float)), *of_blocks = of_rows + k * rows, *of_lines = of_blocks + k * heads;
+    float *of_rows = malloc(k * (rows + heads + lines) * sizeof(float)), *of_blocks = of_rows + k * rows,
+          *of_lines = of_blocks + k * heads;
     if (!of_rows) return 1;
 #pragma omp parallel num_threads(threads)
     {

@@ -22,12 +22,18 @@ typedef uint16_t number;
 #define PAIR 2 /* inputs that one instruction multiplies, and adds to each of its sums */
 
 static inline float wide(number x) {
-    union { uint32_t bits; float value; } wide = {(uint32_t)x << 16};
+    union {
+        uint32_t bits;
+        float value;
+    } wide = {(uint32_t)x << 16};
     return wide.value;
 }
 
 static inline number rounded(float x) { /* to the nearest, ties to even */
-    union { float value; uint32_t bits; } wide = {x};
+    union {
+        float value;
+        uint32_t bits;
+    } wide = {x};
     uint32_t bits = (wide.bits + 0x7fff + (wide.bits >> 16 & 1)) >> 16;
     return x == x ? (number)bits : 0x7fc0;
 }
@@ -36,7 +42,8 @@ static inline number rounded(float x) { /* to the nearest, ties to even */
 static inline vec multiply(vec sums, const number *weights, const number *x) {
     int32_t pair;
     memcpy(&pair, x, 4);
-    return (vec)_mm512_dpbf16_ps((__m512)sums, (__m512bh)_mm512_loadu_si512(weights), (__m512bh)_mm512_set1_epi32(pair));
+    return (vec)_mm512_dpbf16_ps((__m512)sums, (__m512bh)_mm512_loadu_si512(weights),
+                                 (__m512bh)_mm512_set1_epi32(pair));
 }
 
 static inline void store_rounded(number *to, vec x) { *(__m256i_u *)to = (__m256i)_mm512_cvtneps_pbh((__m512)x); }
@@ -46,7 +53,9 @@ typedef float number;
 static inline float wide(number x) { return x; }
 static inline number rounded(float x) { return x; }
 static inline void store_rounded(number *to, vec x) { *(vec *)to = x; }
-static inline vec multiply(vec sums, const number *weights, const number *x) { return sums + *(const vec *)weights * *x; }
+static inline vec multiply(vec sums, const number *weights, const number *x) {
+    return sums + *(const vec *)weights * *x;
+}
 #endif
 
 /* size, rounded up to a multiple of unit. */
@@ -56,7 +65,9 @@ static inline long whole(long size, long unit) { return (size + unit - 1) / unit
 #if __AVX512F__
 typedef __mmask16 mask;
 static inline mask below(vec x, float y) { return _mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(y), _CMP_LT_OQ); }
-static inline vec choose(mask lanes, vec yes, vec no) { return (vec)_mm512_mask_blend_ps(lanes, (__m512)no, (__m512)yes); }
+static inline vec choose(mask lanes, vec yes, vec no) {
+    return (vec)_mm512_mask_blend_ps(lanes, (__m512)no, (__m512)yes);
+}
 
 static inline mask lanes(long from, long to) { /* from .. to - 1, which may lie outside */
     from = from < 0 ? 0 : from > WIDTH ? WIDTH : from;
@@ -74,14 +85,16 @@ static inline mask lanes(long from, long to) {
 }
 #endif
 
-/* e^x for x < 88, within 2 units of the last place, and 0 below -87: 2^n e^r with |r| <= ln(2) / 2, that by its series. */
+/* e^x for x < 88, within 2 units of the last place, and 0 below -87: 2^n e^r with |r| <= ln(2) / 2, that by its series.
+ */
 static inline vec exponential(vec x) {
     const float series[] = {1 / 720.0f, 1 / 120.0f, 1 / 24.0f, 1 / 6.0f, 0.5f, 1, 1};
-    const vec whole = x * 1.44269504f + 12582912.0f - 12582912.0f; /* at 1.5 * 2^23 floats are whole numbers */
+    const vec whole = x * 1.44269504f + 12582912.0f - 12582912.0f;   /* at 1.5 * 2^23 floats are whole numbers */
     const vec r = x - whole * 0.693359375f + whole * 2.12194440e-4f; /* ln 2 in two parts, the first of few digits */
     vec y = (vec){} + 1 / 5040.0f;
     for (int i = 0; i < 7; i++) y = y * r + series[i];
-    return choose(below(x, -87), (vec){}, y * (vec)((__builtin_convertvector(whole, ints) + 127) << 23)); /* NaN stays NaN */
+    return choose(below(x, -87), (vec){},
+                  y * (vec)((__builtin_convertvector(whole, ints) + 127) << 23)); /* NaN stays NaN */
 }
 
 static inline float sigmoid(float x) { return 1 / (1 + expf(-x)); }

@@ -23,14 +23,15 @@ typedef struct {
 } Left;
 
 /* sums (rows, COLUMNS) = x (rows, in) times one panel, whose next PAIR of inputs begins `step` numbers further on. */
-static inline __attribute__((always_inline)) void tile(
-    const int rows, const number *panel, long step, Left x, long in, vec (*sums)[VECTORS]) {
+static inline __attribute__((always_inline)) void tile(const int rows, const number *panel, long step, Left x, long in,
+                                                       vec (*sums)[VECTORS]) {
     vec sum[rows][VECTORS];
     for (int r = 0; r < rows; r++)
         for (int c = 0; c < VECTORS; c++) sum[r][c] = (vec){};
     for (long i = 0; i < in; i += PAIR, panel += step, x.start += x.pair)
         for (int r = 0; r < rows; r++)
-            for (int c = 0; c < VECTORS; c++) sum[r][c] = multiply(sum[r][c], panel + c * PAIR * WIDTH, x.start + r * x.row);
+            for (int c = 0; c < VECTORS; c++)
+                sum[r][c] = multiply(sum[r][c], panel + c * PAIR * WIDTH, x.start + r * x.row);
     for (int r = 0; r < rows; r++)
         for (int c = 0; c < VECTORS; c++) sums[r][c] = sum[r][c];
 }
@@ -66,7 +67,8 @@ static inline void finish(Then then, vec *sums, const float *bias, void *result,
         for (long i = 0; i < columns; i++) narrow[i] = rounded(sum[i]);
 }
 
-/* x (n, in) -> result (n, out). Called by each thread: `omp for` shares the panels out, and waits for all at its end. */
+/* x (n, in) -> result (n, out). Called by each thread: `omp for` shares the panels out, and waits for all at its end.
+ */
 static inline void product(const Matrix *matrix, const number *x, long n, Then then, void *result) {
     const long in = matrix->in, out = matrix->out, size = then <= ADD ? sizeof(float) : sizeof(number);
 #pragma omp for schedule(static)

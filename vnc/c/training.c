@@ -1,8 +1,9 @@
 /* What training does between matrix products on a CPU, each function one pass over its tensors: vnc/elementwise.py and
    vnc/loss.py say what is computed, and compute the same by torch's operations where there is no compiler.
 
-   Each function returns 0, or 1 if there was not enough memory. Tensors are contiguous, of numbers; statistics and all arithmetic are fp32, rounded once. Each row is worked on by one
-   thread in one order, so no result depends on their number. */
+   Tensors are contiguous, of numbers; statistics and all arithmetic are fp32, rounded once. Each row is worked on by
+   one thread in one order, so no result depends on their number. Functions return 0, or 1 if there was not enough
+   memory. */
 
 #include "numbers.h"
 
@@ -43,7 +44,8 @@ int rms_norm(const number *x, number *y, float *scale, long rows, long n, int th
     return 0;
 }
 
-int rms_norm_backward(const number *gradient, const number *y, const float *scale, number *x, long rows, long n, int threads) {
+int rms_norm_backward(const number *gradient, const number *y, const float *scale, number *x, long rows, long n,
+                      int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (long row = 0; row < rows; row++) {
         float own[n], result[n];
@@ -70,7 +72,8 @@ int squared_relu(const number *restrict x, number *restrict y, long n, int threa
     return 0;
 }
 
-int squared_relu_backward(const number *restrict gradient, const number *restrict x, number *restrict result, long n, int threads) {
+int squared_relu_backward(const number *restrict gradient, const number *restrict x, number *restrict result, long n,
+                          int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (long start = 0; start < n; start += PIECE) {
         const long end = n < start + PIECE ? n : start + PIECE;
@@ -95,8 +98,8 @@ static inline void turn(float *x, const float *cos, const float *sin, float sign
 /* qkv (B, T, 3, H, D) -> queries and keys qk (2, B, H, T, D), turned and normalised, and what each was multiplied by
    (2, B, H, T). cos, sin: (T, D / 2), or NULL; those of another row of the batch lie `apart` numbers away. scale: NULL
    where nothing is normalised. */
-int heads(const number *qkv, const float *cos, const float *sin, long apart, number *qk, float *scale, long B, long T, long H,
-           long D, int threads) {
+int heads(const number *qkv, const float *cos, const float *sin, long apart, number *qk, float *scale, long B, long T,
+          long H, long D, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static) collapse(2)
     for (long b = 0; b < B; b++)
         for (long start = 0; start < T; start += TOKENS)
@@ -117,7 +120,8 @@ int heads(const number *qkv, const float *cos, const float *sin, long apart, num
 
 /* The gradient of qkv from those of queries and keys, (B, H, T, D) each, and values (B, T, H, D). */
 int heads_backward(const number *of_q, const number *of_k, const number *of_v, const number *qk, const float *scale,
-                    const float *cos, const float *sin, long apart, number *result, long B, long T, long H, long D, int threads) {
+                   const float *cos, const float *sin, long apart, number *result, long B, long T, long H, long D,
+                   int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static) collapse(2)
     for (long b = 0; b < B; b++)
         for (long start = 0; start < T; start += TOKENS) {
@@ -140,10 +144,10 @@ int heads_backward(const number *of_q, const number *of_k, const number *of_v, c
     return 0;
 }
 
-/* The loss of each token from its logits (tokens, columns), and with want_gradient the gradient of the losses' sum in the
-   logits' place. capped: cap * tanh(logit / cap); cap 0: not capped. A target below 0 counts nothing. */
-int cross_entropy(number *logits, const int64_t *targets, float *losses, long tokens, long columns, float cap, float z_loss,
-                   int want_gradient, int threads) {
+/* The loss of each token from its logits (tokens, columns), and with want_gradient the gradient of the losses' sum in
+   the logits' place. capped: cap * tanh(logit / cap); cap 0: not capped. A target below 0 counts nothing. */
+int cross_entropy(number *logits, const int64_t *targets, float *losses, long tokens, long columns, float cap,
+                  float z_loss, int want_gradient, int threads) {
     const long room = whole(columns, WIDTH);
     const int shifted = cap == 0 || cap > 30; /* else no logit is far below the cap, which is taken off instead */
     int failed = 0;
@@ -160,7 +164,8 @@ int cross_entropy(number *logits, const int64_t *targets, float *losses, long to
             for (long i = columns; i < room; i++) shares[i] = -INFINITY;
             if (cap != 0)
                 for (long i = 0; i < room; i += WIDTH) {
-                    const vec x = *(vec *)(shares + i) * (1 / cap), size = choose(below(x, 0), -x, x), e = exponential(-2 * size);
+                    const vec x = *(vec *)(shares + i) * (1 / cap), size = choose(below(x, 0), -x, x),
+                              e = exponential(-2 * size);
                     const vec tanh = (1 - e) / (1 + e);
                     *(vec *)(tanhs + i) = choose(below(x, 0), -tanh, tanh);
                     *(vec *)(shares + i) = cap * *(vec *)(tanhs + i);
