@@ -68,13 +68,11 @@ int attention(const Sizes *sizes, const number *q, const number *k, const Rows *
     return failed;
 }
 
-/* What backward needs of one head: tensors as the columns of panels (store_key) and as a panel's inputs (store_value).
- */
+/* What backward needs of one head: tensors as columns of panels (store_key) and as a panel's inputs (store_value). */
 typedef struct {
     number *query_columns, *gradient_columns, *query_inputs, *gradient_inputs, *key_inputs;
-    number *of_scores; /* (keys, queries): their gradients, in panels of queries */
-    number *shares,
-        *parts; /* (TOGETHER, queries): attention weights of a few keys, and the gradients of their scores */
+    number *of_scores;      /* (keys, queries): their gradients, in panels of queries */
+    number *shares, *parts; /* (TOGETHER, queries): weights of a few keys, and the gradients of their scores */
     float *scores, *of_shares, *log_sums, *along;
 } Head;
 

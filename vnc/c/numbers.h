@@ -85,8 +85,7 @@ static inline mask lanes(long from, long to) {
 }
 #endif
 
-/* e^x for x < 88, within 2 units of the last place, and 0 below -87: 2^n e^r with |r| <= ln(2) / 2, that by its series.
- */
+/* e^x for x < 88, within 2 units of the last place; 0 below -87: 2^n e^r with |r| <= ln(2) / 2, that by its series. */
 static inline vec exponential(vec x) {
     const float series[] = {1 / 720.0f, 1 / 120.0f, 1 / 24.0f, 1 / 6.0f, 0.5f, 1, 1};
     const vec whole = x * 1.44269504f + 12582912.0f - 12582912.0f;   /* at 1.5 * 2^23 floats are whole numbers */

@@ -67,8 +67,7 @@ static inline void finish(Then then, vec *sums, const float *bias, void *result,
         for (long i = 0; i < columns; i++) narrow[i] = rounded(sum[i]);
 }
 
-/* x (n, in) -> result (n, out). Called by each thread: `omp for` shares the panels out, and waits for all at its end.
- */
+/* x (n, in) -> result (n, out). Called by each thread: `omp for` shares the panels out, and waits at its end. */
 static inline void product(const Matrix *matrix, const number *x, long n, Then then, void *result) {
     const long in = matrix->in, out = matrix->out, size = then <= ADD ? sizeof(float) : sizeof(number);
 #pragma omp for schedule(static)
