@@ -276,13 +276,14 @@ def fit_command(options: argparse.Namespace, folder: Path, *more: str, **model: 
     ]  # fmt: skip
 
 
-def table(contenders: list[Contender], options: argparse.Namespace) -> None:
+def table(contenders: list[Contender], options: argparse.Namespace, measured: float) -> None:
+    """measured: the rate of products in bf16 before the first step; of known GPUs the data sheet's counts instead."""
     plan = the_plan(options)
     flops_per_token = plan.total_flops / (plan.num_steps * plan.total_batch_tokens)
     print("| | tokens/s: median (quartiles) | data | forward | backward | optimizer | the rest, ms | GFLOP/s | "
           "MFU | first step, s | peak, MB |")  # fmt: skip
     print("|---|---|---|---|---|---|---|---|---|---|---|")
-    peak = peak_flops(torch.device(options.device), torch.bfloat16)[0]
+    peak = peak_flops(torch.device(options.device), torch.bfloat16)[0] if options.device == "cuda" else measured
     for contender in contenders:
         counted = contender.steps[WARM_UP:]
         rates = sorted(plan.total_batch_tokens / step["step"] for step in counted)
@@ -343,7 +344,7 @@ def main() -> None:
                 if step % max(1, options.steps // 6) == 0 or step == options.steps - 1:
                     said = "  ".join(f"{c.name} {loss:.4f}" for c, loss in zip(contenders, losses, strict=True))
                     print(f"loss of step {step}: {said}", flush=True)
-            table(contenders, options)
+            table(contenders, options, rate)
             for contender in contenders:
                 said = [line for line in (contender.folder / "log").read_text().splitlines() if "CUDA graph" in line]
                 print(*said, sep="\n")
