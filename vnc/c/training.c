@@ -78,8 +78,8 @@ int squared_relu_backward(const number *restrict gradient, const number *restric
     for (long start = 0; start < n; start += PIECE) {
         const long end = n < start + PIECE ? n : start + PIECE;
         for (long i = start; i < end; i++) {
-            const float value = wide(x[i]);
-            result[i] = rounded(value < 0 ? 0 : 2 * value * wide(gradient[i]));
+            const float value = wide(x[i]), slope = value < 0 ? 0 : 2 * value;
+            result[i] = rounded(slope * wide(gradient[i]));
         }
     }
     return 0;
