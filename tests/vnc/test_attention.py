@@ -5,19 +5,10 @@ import math
 import pytest
 import torch
 
-from vnc import c_training
 from vnc.attention import BlockCausalAttention, attention, masked_attention, visible
 from vnc.flash_attention import has_kernel, windowed_flex_attention
 
-
-@pytest.fixture(params=["c", "torch"], autouse=True)
-def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """In C, where that is possible, and by torch's operations."""
-    if request.param == "torch":
-        monkeypatch.setattr(c_training, "library", lambda *page: None)
-    elif c_training.library("training", torch.float32) is None:
-        pytest.skip("no C compiler here, or a CPU without AVX2")
-    return request.param
+pytestmark = pytest.mark.usefixtures("route")
 
 
 def qkv(time, heads=3, head_dim=16, dtype=torch.float64, seed=0):

@@ -1,6 +1,5 @@
 """The forward pass in C against the model's own, and against itself in other company."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -15,9 +14,10 @@ from vnc.engine import plain_cache
 from vnc.gpt import GPT
 from vnc.precision import cpu_flags
 
-pytestmark = pytest.mark.skipif(
-    library("decoder", torch.float32) is None, reason="no C compiler here, or a CPU without AVX2"
-)
+pytestmark = [
+    pytest.mark.skipif(library("decoder", torch.float32) is None, reason="no C compiler here, or a CPU without AVX2"),
+    pytest.mark.usefixtures("inference_on_one_thread"),
+]
 needs_bf16 = pytest.mark.skipif(library("decoder", torch.bfloat16) is None, reason="a CPU without AVX512-BF16")
 DTYPES = [torch.float32, pytest.param(torch.bfloat16, marks=needs_bf16)]
 
@@ -31,42 +31,27 @@ class Long(Windowed):
         return (5, 70, 130, self.sequence_len)
 
 
+@dataclass(frozen=True)
+class Shallow(Windowed):
+    """Of one or two layers, the last of which sees everything."""
+
+    @property
+    def windows(self) -> tuple[int, ...]:
+        return (5, self.sequence_len)[-self.n_layer :]
+
+
 SHAPES = {
     "as in the other tests": dict(),
     "several panels of keys": dict(kind=Long, sequence_len=200),
     "a head of more than one panel": dict(n_embd=192, n_head=2),
     "odd sizes": dict(n_embd=76, n_head=2, vocab_size=131),
-    "one layer": dict(kind=Long, n_layer=1, n_head=1, n_embd=32),
-    "two layers": dict(n_layer=2, kind=Long),
+    "one layer": dict(kind=Shallow, n_layer=1, n_head=1, n_embd=32),
+    "two layers": dict(kind=Shallow, n_layer=2),
 }
 
 
-@pytest.fixture(params=["modern", "modern, with biases", "gpt2"])
-def preset(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
-@pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.inference_mode():
-        yield
-    torch.set_num_threads(before)
-
-
 def shaped(shape: str, preset: str, dtype: torch.dtype = torch.float32) -> GPT:
-    sizes = dict(SHAPES[shape])
-    if SHAPES[shape].get("n_layer", 4) < 4:
-        sizes["kind"] = Shallow
-    return random_model(preset, dtype, **sizes)
-
-
-@dataclass(frozen=True)
-class Shallow(Windowed):
-    @property
-    def windows(self) -> tuple[int, ...]:
-        return (5, self.sequence_len)[-self.n_layer :]
+    return random_model(preset, dtype, **SHAPES[shape])
 
 
 def feed(decoder: CDecoder, ids: torch.Tensor, cache: KVCache, sizes: list[int]) -> torch.Tensor:
@@ -80,8 +65,8 @@ def feed(decoder: CDecoder, ids: torch.Tensor, cache: KVCache, sizes: list[int])
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("chunks", [[1] * 64, [30, 1, 1, 1, 1, 30], [3, 4, 5, 6, 13, 33], [64], [17, 16, 1, 30]])
-def test_the_logits_of_any_chunking_are_the_models(shape: str, preset: str, chunks: list[int]) -> None:
-    gpt = shaped(shape, preset)
+def test_the_logits_of_any_chunking_are_the_models(shape: str, decoded_preset: str, chunks: list[int]) -> None:
+    gpt = shaped(shape, decoded_preset)
     if gpt.config.sequence_len == 200:
         chunks = [*chunks, *chunks, 1, 7]
     ids, decoder = random_ids(2, sum(chunks)), CDecoder(gpt)
@@ -93,10 +78,10 @@ def test_the_logits_of_any_chunking_are_the_models(shape: str, preset: str, chun
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_rows_of_different_lengths(preset: str, dtype: torch.dtype) -> None:
+def test_rows_of_different_lengths(decoded_preset: str, dtype: torch.dtype) -> None:
     """Ragged prompts and turns, rows that pause and one that joins; logits only of the rows that are due, to the last
     bit those that each row has alone."""
-    gpt, ids = random_model(preset, dtype), random_ids(4, 64)
+    gpt, ids = random_model(decoded_preset, dtype), random_ids(4, 64)
     exact, decoder = gpt.logits(gpt(ids)), CDecoder(gpt)
     cache, at = decoder.new_cache(4, 64), [0] * 4
     alone = [feed(decoder, ids[row : row + 1], decoder.new_cache(1, 64), [1] * 64)[:, 0] for row in range(4)]
@@ -114,9 +99,9 @@ def test_rows_of_different_lengths(preset: str, dtype: torch.dtype) -> None:
 
 
 @needs_bf16
-def test_bf16_is_as_near_to_the_exact_logits_as_the_models_own_pass(preset: str) -> None:
+def test_bf16_is_as_near_to_the_exact_logits_as_the_models_own_pass(decoded_preset: str) -> None:
     ids, sizes = random_ids(2, 64), [30] + [1] * 34
-    exact, gpt = random_model(preset), random_model(preset, torch.bfloat16)
+    exact, gpt = random_model(decoded_preset), random_model(decoded_preset, torch.bfloat16)
     own, by_model, at = plain_cache(gpt, 2, 64), [], 0
     for size in sizes:
         by_model.append(gpt.logits(gpt(ids[:, at : at + size], own)[:, -1]))
@@ -130,8 +115,10 @@ def test_bf16_is_as_near_to_the_exact_logits_as_the_models_own_pass(preset: str)
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", ["as in the other tests", "several panels of keys"])
-def test_not_one_bit_depends_on_the_size_of_passes_or_on_threads(shape: str, preset: str, dtype: torch.dtype) -> None:
-    gpt = shaped(shape, preset, dtype)
+def test_not_one_bit_depends_on_the_size_of_passes_or_on_threads(
+    shape: str, decoded_preset: str, dtype: torch.dtype
+) -> None:
+    gpt = shaped(shape, decoded_preset, dtype)
     length = gpt.config.sequence_len
     ids, decoder = random_ids(3, length), CDecoder(gpt)
     expected = feed(decoder, ids, decoder.new_cache(3, length), [1] * length)
@@ -143,8 +130,8 @@ def test_not_one_bit_depends_on_the_size_of_passes_or_on_threads(shape: str, pre
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_copies_of_a_cache_go_on_as_the_original(preset: str, dtype: torch.dtype) -> None:
-    gpt = shaped("several panels of keys", preset, dtype)
+def test_copies_of_a_cache_go_on_as_the_original(decoded_preset: str, dtype: torch.dtype) -> None:
+    gpt = shaped("several panels of keys", decoded_preset, dtype)
     ids, decoder = random_ids(2, 150), CDecoder(gpt)
     original = decoder.new_cache(2, 200)
     feed(decoder, ids[:, :99], original, [99])
@@ -208,11 +195,11 @@ def test_a_matrix_in_panels() -> None:
 
 
 @pytest.mark.skipif("avx512f" not in cpu_flags(), reason="this CPU has no AVX-512: the other tests are of AVX2 here")
-def test_the_page_for_processors_without_avx512(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_for_processors_without_avx512(decoded_preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(c_library, "FLAGS", (*c_library.FLAGS, "-mno-avx512f"))
     library.cache_clear()
     try:
-        gpt, ids = random_model(preset), random_ids(2, 64)
+        gpt, ids = random_model(decoded_preset), random_ids(2, 64)
         decoder = CDecoder(gpt)
         assert decoder._columns == 16
         found = feed(decoder, ids, decoder.new_cache(2, 64), [20, 1, 43])

@@ -1,7 +1,6 @@
 """The laid-out forward pass against the model's own, and against itself in other company."""
 
 import itertools
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -14,21 +13,8 @@ from vnc.decoding import Decoder, Product, can_decode, has_bf16_products, one_th
 from vnc.engine import Engine, freeze
 from vnc.gpt import GPT
 
+pytestmark = pytest.mark.usefixtures("inference_on_one_thread")
 needs_bf16 = pytest.mark.skipif(not has_bf16_products(), reason="this CPU, or this torch, has no bf16 products")
-
-
-@pytest.fixture(params=["modern", "modern, with biases", "gpt2"])
-def preset(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
-@pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.inference_mode():
-        yield
-    torch.set_num_threads(before)
 
 
 def new_cache(gpt: GPT, rows: int) -> KVCache:
@@ -36,8 +22,8 @@ def new_cache(gpt: GPT, rows: int) -> KVCache:
 
 
 @pytest.mark.parametrize("chunks", [[1] * 64, [30, 1, 1, 1, 1, 30], [3, 4, 5, 6, 13, 33], [64], [17, 16, 1, 30]])
-def test_the_last_state_of_any_chunking_is_the_models(preset: str, chunks: list[int]) -> None:
-    gpt, ids = random_model(preset), random_ids(2, 64)
+def test_the_last_state_of_any_chunking_is_the_models(decoded_preset: str, chunks: list[int]) -> None:
+    gpt, ids = random_model(decoded_preset), random_ids(2, 64)
     expected, cache = gpt(ids), new_cache(gpt, 2)
     decoder, at = Decoder(gpt), 0
     for size in chunks:
@@ -47,9 +33,9 @@ def test_the_last_state_of_any_chunking_is_the_models(preset: str, chunks: list[
     assert cache.lengths == [64, 64]
 
 
-def test_rows_of_different_lengths(preset: str) -> None:
+def test_rows_of_different_lengths(decoded_preset: str) -> None:
     """Ragged prompts and turns, rows that pause and one that joins; logits only of the rows that are due."""
-    gpt, ids = random_model(preset), random_ids(4, 64)
+    gpt, ids = random_model(decoded_preset), random_ids(4, 64)
     expected, cache, decoder = gpt.logits(gpt(ids)), new_cache(gpt, 4), Decoder(gpt)
     at = [0] * 4
     for counts in ([3, 17, 29, 0], [1, 1, 1, 0], [1, 0, 1, 20], [0, 5, 0, 3], [9, 2, 1, 30], [1, 1, 1, 1]):
@@ -66,9 +52,9 @@ def test_rows_of_different_lengths(preset: str) -> None:
 
 
 @needs_bf16
-def test_bf16_is_as_near_to_the_exact_states_as_the_models_own_pass(preset: str) -> None:
+def test_bf16_is_as_near_to_the_exact_states_as_the_models_own_pass(decoded_preset: str) -> None:
     ids = random_ids(2, 64)
-    exact, gpt = random_model(preset), random_model(preset, torch.bfloat16)
+    exact, gpt = random_model(decoded_preset), random_model(decoded_preset, torch.bfloat16)
     decoder, cache, own = Decoder(gpt), new_cache(gpt, 2), new_cache(gpt, 2)
     of_decoder, of_model = [], []
     for start, end in [(0, 30), *((at, at + 1) for at in range(30, 64))]:
@@ -97,10 +83,10 @@ def test_products_in_bf16_are_the_same_bits_as_plain_ones() -> None:
 
 @needs_bf16
 @pytest.mark.parametrize("threads", [1, 2])
-def test_not_one_bit_depends_on_neighbours_or_threads(preset: str, threads: int) -> None:
+def test_not_one_bit_depends_on_neighbours_or_threads(decoded_preset: str, threads: int) -> None:
     """A row alone, its tokens one by one or a few together, and beside three others, on one thread or on `threads` as
     trials have it."""
-    gpt = random_model(preset, torch.bfloat16)
+    gpt = random_model(decoded_preset, torch.bfloat16)
     decoder, ids = Decoder(gpt), random_ids(4, 60)
     together, alone, few = new_cache(gpt, 4), new_cache(gpt, 1), new_cache(gpt, 1)
 
@@ -210,12 +196,12 @@ def test_only_frozen_models_are_decoded_so_that_training_is_seen() -> None:
 
 @pytest.mark.parametrize("in_c", [True, False])
 def test_a_prompt_read_in_pieces_is_answered_as_one_read_at_once(
-    preset: str, in_c: bool, monkeypatch: pytest.MonkeyPatch
+    decoded_preset: str, in_c: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not in_c:
         monkeypatch.setattr(c_decoding, "library", lambda *page: None)
     tokenizer = small_tokenizer()
-    engine = Engine(random_model(preset, vocab_size=tokenizer.vocab_size), tokenizer)
+    engine = Engine(random_model(decoded_preset, vocab_size=tokenizer.vocab_size), tokenizer)
     prompt = random_ids(1, 40)[0].tolist()
     cache = engine.new_cache(1)
     for first in (0, 17):

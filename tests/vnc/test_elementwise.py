@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from vnc import c_training
 from vnc.elementwise import (
     heads,
     plain_heads,
@@ -15,15 +14,7 @@ from vnc.elementwise import (
     squared_relu,
 )
 
-
-@pytest.fixture(params=["c", "torch"], autouse=True)
-def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """In C, where that is possible, and by torch's operations."""
-    if request.param == "torch":
-        monkeypatch.setattr(c_training, "library", lambda *page: None)
-    elif c_training.library("training", torch.float32) is None:
-        pytest.skip("no C compiler here, or a CPU without AVX2")
-    return request.param
+pytestmark = pytest.mark.usefixtures("route")
 
 
 ANGLES = torch.outer(torch.arange(5.0), 100.0 ** -torch.arange(0, 1, 0.25))[:, None, None]

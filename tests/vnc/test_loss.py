@@ -4,17 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vnc import c_training, loss
+from vnc import loss
 
-
-@pytest.fixture(params=["c", "torch"], autouse=True)
-def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """In C, where that is possible, and by torch's operations."""
-    if request.param == "torch":
-        monkeypatch.setattr(c_training, "library", lambda *page: None)
-    elif c_training.library("training", torch.float32) is None:
-        pytest.skip("no C compiler here, or a CPU without AVX2")
-    return request.param
+pytestmark = pytest.mark.usefixtures("route")
 
 
 @pytest.fixture

@@ -179,12 +179,6 @@ def test_not_one_bit_of_what_c_does_depends_on_threads_or_on_other_matrices(comp
         assert torch.equal(one, two) and torch.equal(one, three)
 
 
-@pytest.fixture(params=["c", "torch"])
-def route(request, monkeypatch):
-    if request.param == "torch":
-        monkeypatch.setattr(c_muon, "library", lambda *page: None)
-
-
 def test_muon_update_of_a_gradient_that_is_not_a_number_shows(route):
     weights, gradient = torch.randn(2, 8, 8), torch.randn(2, 8, 8)
     gradient[1, 2, 3] = torch.nan

@@ -13,6 +13,7 @@
    position p lies in slot p % slots of its row and head, (rows, heads, slots, head_dim) in each layer. */
 
 #include "attention.h"
+#include "heads.h"
 
 const long panel_columns = COLUMNS; /* vnc/c_decoding.py asks for it; GATE_CHANNELS and SMEAR_CHANNELS it tells */
 
@@ -56,13 +57,6 @@ typedef struct {
     long row, position, due; /* due: its place among those whose logits are wanted, or -1 */
 } Token;
 
-static inline float inverse_rms(const float *x, long n) {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (long i = 0; i < n; i++) sum += x[i] * x[i];
-    return 1 / sqrtf(sum / n + 1.1920929e-07f);
-}
-
 static void normalise(const Norm *norm, const float *x, number *y, long n) {
     if (!norm->weight) {
         float scale = inverse_rms(x, n);
@@ -81,16 +75,9 @@ static void normalise(const Norm *norm, const float *x, number *y, long n) {
 }
 
 /* One head of a query or a key: turned by its position, which changes x, and normalised. */
-static inline void turn(const Model *model, long position, float *x, number *y) {
-    const long dim = model->head_dim, half = dim / 2;
-    if (model->cos) {
-        const float *cos = model->cos + position * half, *sin = model->sin + position * half;
-        for (long i = 0; i < half; i++) {
-            float left = x[i], right = x[i + half];
-            x[i] = left * cos[i] - right * sin[i];
-            x[i + half] = right * cos[i] + left * sin[i];
-        }
-    }
+static inline void place(const Model *model, long position, float *x, number *y) {
+    const long dim = model->head_dim, at = position * dim / 2;
+    if (model->cos) turn(x, model->cos + at, model->sin + at, 1, dim);
     const float scale = model->qk_norm ? inverse_rms(x, dim) : 1;
     for (long i = 0; i < dim; i++) y[i] = rounded(x[i] * scale);
 }
@@ -129,12 +116,12 @@ static void attention(const Model *model, const Pass *pass, long index, const To
                 if (layer->value_table)
                     add_value_embedding(layer, layer->value_table + pass->ids[token + t] * C, normal + (token + t) * C,
                                         head, dim, v);
-                turn(model, one->position, k, new);
+                place(model, one->position, k, new);
                 store_key(keys, slot, new, dim);
                 for (long i = 0; i < dim; i++) new[i] = rounded(v[i]);
                 store_value(values, slot, new, dim, channels);
                 if (last && one->due < 0) continue;
-                turn(model, one->position, q, queries + t * dim);
+                place(model, one->position, q, queries + t * dim);
                 used[t] = one->position < slots ? one->position + 1 : slots;
                 results[t] = found + (last ? one->due : token + t) * C + head * dim;
             }
@@ -151,9 +138,9 @@ static void embed(const Model *model, const Pass *pass, const Token *tokens, lon
 #pragma omp for schedule(static)
     for (long token = 0; token < n; token++) {
         const number *from = model->embeddings + pass->ids[token] * C;
-        const number *place = model->positions ? model->positions + tokens[token].position * C : NULL;
+        const number *own = model->positions ? model->positions + tokens[token].position * C : NULL;
         float *to = (model->extras ? plain : x) + token * C;
-        for (long i = 0; i < C; i++) to[i] = wide(from[i]) + (place ? wide(place[i]) : 0);
+        for (long i = 0; i < C; i++) to[i] = wide(from[i]) + (own ? wide(own[i]) : 0);
         if (model->extras) {
             const float scale = inverse_rms(to, C);
             for (long i = 0; i < C; i++) to[i] *= scale;

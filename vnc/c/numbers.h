@@ -1,6 +1,8 @@
 /* What vectors and numbers are here. A model's numbers are bf16 (-DBF16=1, on processors with AVX512-BF16) or fp32;
    sums are fp32. GCC's vector types become whatever the processor has: AVX-512, or two halves of AVX2. */
 
+#pragma once
+
 #include <math.h>
 #include <omp.h>
 #include <stdint.h>

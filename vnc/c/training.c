@@ -5,14 +5,7 @@
    one thread in one order, so no result depends on their number. Functions return 0, or 1 if there was not enough
    memory. */
 
-#include "numbers.h"
-
-static inline float inverse_rms(const float *x, long n) {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (long i = 0; i < n; i++) sum += x[i] * x[i];
-    return 1 / sqrtf(sum / n + 1.1920929e-07f);
-}
+#include "heads.h"
 
 /* gradient, y and x (n): the gradient x of what was normalised to y: what is along y has no effect. */
 static inline void norm_backward(const float *gradient, const float *y, float scale, float *x, long n) {
@@ -83,16 +76,6 @@ int squared_relu_backward(const number *restrict gradient, const number *restric
         }
     }
     return 0;
-}
-
-/* x turned by angles of these cosines and sines (dim / 2), `sign` times. */
-static inline void turn(float *x, const float *cos, const float *sin, float sign, long dim) {
-    const long half = dim / 2;
-    for (long i = 0; i < half; i++) {
-        const float left = x[i], right = x[i + half], turned = sign * sin[i];
-        x[i] = left * cos[i] - right * turned;
-        x[i + half] = right * cos[i] + left * turned;
-    }
 }
 
 /* qkv (B, T, 3, H, D) -> queries and keys qk (2, B, H, T, D), turned and normalised, and what each was multiplied by
