@@ -67,13 +67,31 @@ def candidates(logits: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, 
     tokens = None
     if sampling.top_k is not None and sampling.top_k < logits.size(-1):
         logits, tokens = logits.topk(sampling.top_k, dim=-1)  # sorted, the likeliest first
-    elif sampling.top_p < 1:
-        logits, tokens = logits.sort(-1, descending=True)
     logits = logits.double()
     # The greatest is taken off first, so that a tiny temperature cannot overflow.
     weights = torch.softmax((logits - logits.amax(-1, keepdim=True)) / sampling.temperature, -1)
     if sampling.top_p < 1:
+        if tokens is None:
+            weights, tokens = likeliest(weights, 1 - sampling.top_p)
         # A token stays if those before it do not reach top_p; so the first always stays.
         before = weights.cumsum(-1) - weights
         weights = weights.masked_fill(before >= sampling.top_p, 0.0)
     return weights, tokens
+
+
+def likeliest(weights: torch.Tensor, rest: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B, V) probabilities -> ((B, K) the likeliest of each row, sorted, then zeros; (B, K) their tokens). What is left
+    out sums to less than `rest`.
+
+    It has less than rest / V each, which is most of a vocabulary; to sort all of it takes longer than a small model
+    takes for a token.
+    """
+    kept = weights >= rest / (2 * weights.size(-1))  # half of it: nothing hangs on a rounding
+    width = int(kept.sum(-1).max())
+    found = weights.new_zeros(len(weights), width)
+    tokens = torch.zeros(found.shape, dtype=torch.int64, device=weights.device)
+    for row, those in enumerate(kept):
+        likely = those.nonzero()[:, 0]
+        some, order = weights[row, likely].sort(descending=True, stable=True)
+        found[row, : len(some)], tokens[row, : len(some)] = some, likely[order]
+    return found, tokens

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vnc.errors import UserError
-from vnc.sampling import GREEDY, Sampling, sample
+from vnc.sampling import GREEDY, Sampling, candidates, sample
 
 LOGITS = torch.tensor([0.4, 0.2, 0.15, 0.15, 0.06, 0.04]).log()[[3, 0, 5, 1, 4, 2]]  # probabilities of tokens 0 .. 5
 
@@ -54,6 +54,22 @@ def test_top_p_keeps_the_fewest_that_reach_it(top_p: float, expected: list[float
 def test_top_p_counts_what_top_k_left() -> None:
     """Of the two likeliest the first has 2/3: enough for 0.6, although it is 0.4 of the whole."""
     assert_near(frequencies(Sampling(top_k=2, top_p=0.6)), [0, 1, 0, 0, 0, 0])
+
+
+@pytest.mark.parametrize("top_p", [0.1, 0.5, 0.9, 0.999, 1 - 1e-12])
+@pytest.mark.parametrize("sharpness", [0.1, 1.0, 5.0])
+def test_top_p_equals_sorting_the_whole_vocabulary(top_p: float, sharpness: float) -> None:
+    """With many ties, which stand in the order of their numbers, and with rows as unlike as flat and sharp."""
+    logits = (torch.randn(4, 3000, generator=torch.Generator().manual_seed(0)) * sharpness).round(decimals=1)
+    logits[1] /= 10
+    logits[2] = 0.0
+    weights, tokens = candidates(logits, Sampling(top_p=top_p))
+    assert tokens is not None
+    for row, found, those in zip(logits, weights, tokens, strict=True):
+        all_of_them, order = torch.softmax(row.double(), -1).sort(descending=True, stable=True)
+        stays = all_of_them.cumsum(-1) - all_of_them < top_p
+        assert torch.equal(found[found > 0], all_of_them[stays])
+        assert torch.equal(those[found > 0], order[stays])
 
 
 def test_greedy_takes_the_likeliest_and_leaves_the_generator_alone() -> None:
