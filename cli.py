@@ -58,7 +58,7 @@ def main() -> None:
     """Run the command line; bad input ends in one line and exit code 2, an internal fault in its traceback."""
     # Threads that wait for each other spin only briefly, then sleep (GNU OpenMP, read when torch loads): as fast as its
     # default on an idle machine, and several times as fast beside a busy neighbour (benchmarks/threads.py). While it
-    # answers, a model has longer waits between products, and notices a neighbour anyway (vnc/thread_trials.py).
+    # answers, a model has longer waits between products, and notices a neighbour anyway (decoding/thread_trials.py).
     os.environ.setdefault("GOMP_SPINCOUNT", "10000" if sys.argv[1:2] in (["chat"], ["app"]) else "1000")
     # When a process of a run dies, the others say which one in a line (vnc/watch.py); torch would add C++ stack traces.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")

@@ -12,7 +12,7 @@ from unittest import mock
 
 import torch
 
-from vnc import c_training
+from vnc.c import training as c_training
 from vnc.elementwise import plain_heads, plain_rms_norm, plain_squared_relu, rms_norm, split_heads, squared_relu
 from vnc.loss import summed_cross_entropy
 from vnc.memory import keep_freed_memory

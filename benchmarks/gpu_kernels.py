@@ -12,10 +12,10 @@ from collections.abc import Callable
 import torch
 from triton.testing import do_bench  # comes with torch's builds for CUDA
 
-from vnc.cudnn_attention import takes_cudnn, windowed_cudnn_attention
-from vnc.flash_attention import cuda_attention, windowed_flash_attention, windowed_flex_attention
-from vnc.gpu_heads import gpu_heads
-from vnc.gpu_loss import cross_entropy_
+from vnc.cuda.attention import cuda_attention, windowed_flash_attention, windowed_flex_attention
+from vnc.cuda.cudnn_attention import takes_cudnn, windowed_cudnn_attention
+from vnc.cuda.heads import gpu_heads
+from vnc.cuda.loss import cross_entropy_
 
 ROWS, HEADS, TIME, HEAD_DIM = 32, 6, 2048, 128
 PRODUCTS = (  # (tokens, in, out) of the blocks at depths 12 and 20

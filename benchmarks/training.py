@@ -30,8 +30,8 @@ import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
 
+from vnc.cuda.fp8 import suits_fp8
 from vnc.depth import TrainingPlan, make_plan
-from vnc.fp8 import suits_fp8
 from vnc.hardware import measure_matmul, peak_flops
 from vnc.schedule import decay_multiplier, lr_multiplier, muon_momentum
 

@@ -3,7 +3,7 @@
 Every route computes the same thing: query i sees the keys j with 0 <= i - j < window. `masked_attention` is the plain
 reference with a full (time, time) mask; the others never build one:
 
-- CUDA: fused kernels that skip what lies outside the window (vnc/flash_attention.py).
+- CUDA: fused kernels that skip what lies outside the window (vnc/cuda/attention.py).
 - CPU: blocks of queries, each against just the keys it can see, as plain matrix products. On CPUs with bf16 products
   this runs 1.6 to 2.2 times as fast as the fused kernel, with a window of a quarter 2 to 3.5 times; with fp32 products
   about as fast (benchmarks/attention.py).
@@ -18,8 +18,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from vnc.c_attention import CausalAttention, takes_attention
-from vnc.flash_attention import cuda_attention, has_kernel
+from vnc.c.attention import CausalAttention, takes_attention
+from vnc.cuda.attention import cuda_attention, has_kernel
 from vnc.tiles import tiles
 
 QUERY_BLOCK = 128

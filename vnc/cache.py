@@ -55,7 +55,7 @@ class KVCache:
         self.layers = [LayerCache(self, min(window, length)) for window in config.windows]
         self.last_embedding: torch.Tensor | None = None  # (B, 1, C), for the smear of the next position
         self._reader: str | None = None  # see `begin`
-        self.step: Callable[[KVCache, Sequence[int]], torch.Tensor] | None = None  # see vnc/gpu_decoding.py
+        self.step: Callable[[KVCache, Sequence[int]], torch.Tensor] | None = None  # see vnc/decoding/recorded_steps.py
         self.passes_of_one = 0  # counted there
 
     @property

@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 import torch
 
-from vnc import c_library
+from vnc.c import library as c_library
+from vnc.cuda.attention import leave_compiled_code
+from vnc.cuda.fp8 import suits_fp8
 from vnc.depth import TrainingPlan
 from vnc.errors import UserError
-from vnc.flash_attention import leave_compiled_code
-from vnc.fp8 import suits_fp8
 from vnc.gpt import GPT, Attention, Linear
 
 # Measured at depth 12 on an H200 (docs/PERFORMANCE.md).

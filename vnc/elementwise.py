@@ -14,8 +14,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from vnc import c_training
-from vnc.gpu_heads import gpu_heads, takes_heads
+from vnc.c import training as c_training
+from vnc.cuda.heads import gpu_heads, takes_heads
 from vnc.tiles import tiles
 
 Rotary = tuple[torch.Tensor, torch.Tensor]  # cos and sin of the angles, (..., D/2), broadcastable to half of a head

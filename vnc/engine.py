@@ -15,14 +15,14 @@ from typing import Literal
 
 import torch
 
-from vnc.c_decoding import CDecoder, can_decode_in_c
 from vnc.cache import KVCache, whole_vectors
 from vnc.calculator import calculate
 from vnc.conversation import BRACKETS, Kind
-from vnc.decoding import Decoder, can_decode
+from vnc.decoding.c_decoder import CDecoder, can_decode_in_c
+from vnc.decoding.decoder import Decoder, can_decode
+from vnc.decoding.recorded_steps import StepRecorder, can_record
 from vnc.errors import UserError
 from vnc.gpt import GPT
-from vnc.gpu_decoding import StepRecorder, can_record
 from vnc.sampling import GREEDY, Sampling, sample
 from vnc.tokenizer import StreamDecoder, Tokenizer
 
@@ -76,7 +76,7 @@ class _Row:
 class Engine:
     def __init__(self, gpt: GPT, tokenizer: Tokenizer) -> None:
         """Neither is changed: a model in training can be sampled. One that is only read is read faster, on the CPU
-        several times as fast, after `freeze` (vnc/decoding.py)."""
+        several times as fast, after `freeze` (vnc/decoding/decoder.py)."""
         self.gpt, self.tokenizer = gpt, tokenizer
         self.context = gpt.config.sequence_len
         self._c_decoder = CDecoder(gpt) if can_decode_in_c(gpt) else None
@@ -312,7 +312,7 @@ class Engine:
 
 
 def plain_cache(gpt: GPT, rows: int, length: int) -> KVCache:
-    """An empty cache for passes of the model itself, or of vnc/decoding.py.
+    """An empty cache for passes of the model itself, or of vnc/decoding/decoder.py.
 
     On the CPU it holds fp32 whatever the compute dtype: attention of one bf16 query among bf16 keys takes 5 to 8 times
     as long there.

@@ -17,7 +17,8 @@ where they are used. Shapes: B rows, T positions, C = n_embd, H heads, D = head_
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -25,17 +26,40 @@ from torch import nn
 
 from vnc.attention import attention
 from vnc.config import SMEAR_CHANNELS, VALUE_GATE_CHANNELS, GPTConfig
+from vnc.cuda.fp8 import fp8_linear
 from vnc.elementwise import Rotary, rms_norm, split_heads, squared_relu
-from vnc.fp8 import fp8_linear
 from vnc.loss import cap_logits, summed_cross_entropy, token_cross_entropy
 
-if TYPE_CHECKING:
-    from vnc.cache import KVCache, LayerCache
-    from vnc.evals.tree_attention import TreeLayer, TreeReading
-    from vnc.one_token_each import OneTokenEach, OneTokenLayer
 
-    Cache: TypeAlias = KVCache | TreeReading | OneTokenEach
-    CacheOfLayer: TypeAlias = LayerCache | TreeLayer | OneTokenLayer
+class CacheOfLayer(Protocol):
+    """What one layer knows of earlier positions."""
+
+    def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
+        """What the queries find, among these keys and those from before; all (B, H, positions, D)."""
+        ...
+
+
+class Cache(Protocol):
+    """What `GPT.forward` asks of what stands for earlier positions: vnc/cache.py's for generation, and those of
+    vnc/decoding/one_token_each.py and vnc/evals/tree_attention.py."""
+
+    length: int
+    """Positions of each row that it has room for."""
+
+    @property
+    def layers(self) -> Sequence[CacheOfLayer]: ...
+
+    def positions(self, T: int) -> torch.Tensor:
+        """Begins a pass of T tokens for each row: where they stand, (B, T) int64."""
+        ...
+
+    def previous_embedding(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, T, C) -> (B, T, C): the embedding of the token before each, zeros before the first."""
+        ...
+
+    def advance(self, T: int) -> None:
+        """Ends the pass."""
+        ...
 
 
 Values = tuple[torch.Tensor, torch.Tensor]  # a table of value embeddings (rows, C), and the token ids (B, T)
@@ -46,7 +70,7 @@ class Linear(nn.Linear):
     """A linear layer whose weights follow the dtype of its input."""
 
     fp8 = False
-    """Whether training multiplies in 8 bits (vnc/fp8.py)."""
+    """Whether training multiplies in 8 bits (vnc/cuda/fp8.py)."""
 
     def reset_parameters(self) -> None:
         """Nothing: `GPT.init_weights` or a checkpoint fills it. On the meta device torch's own imports the compiler."""

@@ -3,7 +3,7 @@ memory together. With vocabularies of tens of thousands they would be the larges
 
 For a token with logits x, capped z = cap * tanh(x / cap) and target t, the loss is logsumexp(z) - z[t], plus
 z_loss * logsumexp(z)^2 where asked for (PaLM, arXiv 2204.02311, section 5). Everything after the matrix product is in
-fp32, on a GPU by one kernel (vnc/gpu_loss.py). Targets of -1 count nothing.
+fp32, on a GPU by one kernel (vnc/cuda/loss.py). Targets of -1 count nothing.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 
-from vnc import c_training
-from vnc.c_training import runs_in_c
+from vnc.c import training as c_training
+from vnc.c.training import runs_in_c
+from vnc.cuda.loss import cross_entropy_
+from vnc.cuda.triton_support import runs_triton
 from vnc.flops import LOSS_CHUNK_TOKENS
-from vnc.gpu_loss import cross_entropy_
 from vnc.rows import IGNORED
-from vnc.triton_support import runs_triton
 
 SAFE_EXPONENT = 60.0  # e^60 times any vocabulary is far inside fp32: logits capped there need no shift
 CPU_CHUNK_BYTES = 2 * 2**20  # a chunk of fp32 logits that stays in a CPU's caches

@@ -19,7 +19,7 @@ from __future__ import annotations
 import torch
 from torch.optim.adamw import adamw
 
-from vnc import c_muon
+from vnc.c import muon as c_muon
 
 # Five steps, safety factor 2e-2, cushion 2, as published with arXiv 2505.16932.
 POLAR_EXPRESS = (

@@ -9,8 +9,8 @@ from scaling import flop_check as module
 from scaling.flop_check import check_model
 from scaling.measured_flops import block_causal_attention, count_flops, gathered_attention
 from scaling.verify_flops import explanations, parse_depths, verify_flops
-from vnc import c_training
 from vnc.attention import masked_attention
+from vnc.c import training as c_training
 from vnc.config import GPTConfig
 from vnc.depth import model_config
 from vnc.errors import UserError

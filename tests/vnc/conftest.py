@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from vnc import c_muon, c_training
+from vnc.c import muon as c_muon
+from vnc.c import training as c_training
 
 
 @pytest.fixture(params=["c", "torch"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vnc.attention import BlockCausalAttention, attention, masked_attention, visible
-from vnc.flash_attention import has_kernel, windowed_flex_attention
+from vnc.cuda.attention import has_kernel, windowed_flex_attention
 
 pytestmark = pytest.mark.usefixtures("route")
 

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from vnc import c_decoding, checkpoint
+from vnc import checkpoint
 from vnc.cache import KVCache, LayerCache
 from vnc.chat import Dialogue, Screen, chat
 from vnc.checkpoint import LoadedModel
 from vnc.config import GPTConfig
 from vnc.conversation import Conversation, Message, Segment, render_prompt
+from vnc.decoding import c_decoder
 from vnc.engine import Engine, Event
 from vnc.errors import UserError
 from vnc.gpt import GPT
@@ -226,7 +227,7 @@ def test_breaking_off_inside_a_pass_leaves_no_half_written_cache(
 ) -> None:
     """Ctrl-C while the second turn is read."""
     if not in_c:
-        monkeypatch.setattr(c_decoding, "library", lambda *page: None)
+        monkeypatch.setattr(c_decoder, "library", lambda *page: None)
     tokenizer, engine = chat_model.tokenizer, Engine(chat_model.gpt, chat_model.tokenizer)
     dialogue = Dialogue(chat_model, GREEDY, 6)
     said = tokens(dialogue.reply("Where does Ines live?"))

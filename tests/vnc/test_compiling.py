@@ -6,9 +6,9 @@ import shutil
 import pytest
 import torch
 
-from vnc import flash_attention
 from vnc.attention import masked_attention
 from vnc.compiling import compile_in_place, compiled_for_training, worth_compiling
+from vnc.cuda import attention as cuda_attention
 from vnc.depth import make_plan
 from vnc.gpt import GPT
 
@@ -59,11 +59,11 @@ def test_compiled_blocks_give_the_same_losses_and_gradients():
 
 def test_compiled_code_steps_out_at_flex_attention(monkeypatch):
     """Which is compiled by itself, for its band (on CUDA; here it runs as plain torch)."""
-    monkeypatch.setattr(flash_attention, "flex_route", flash_attention.flex_route)
+    monkeypatch.setattr(cuda_attention, "flex_route", cuda_attention.flex_route)
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
 
     def attend(*qkv):
-        return flash_attention.cuda_attention(*qkv, 100, 0.25)
+        return cuda_attention.cuda_attention(*qkv, 100, 0.25)
 
     inputs = [torch.randn(2, 3, 256, 16, generator=torch.Generator().manual_seed(n)) for n in range(3)]
     breaks = torch._dynamo.utils.counters["graph_break"]

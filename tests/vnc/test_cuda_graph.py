@@ -1,4 +1,4 @@
-"""Where a micro-batch cannot be recorded; where it can, tests/vnc/test_cuda.py has it."""
+"""Where a micro-batch cannot be recorded; where it can, tests/vnc/cuda/test_cuda.py has it."""
 
 import pytest
 import torch

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from vnc import c_muon, muon
-from vnc.c_library import library
+from vnc import muon
+from vnc.c import muon as c_muon
+from vnc.c.library import library
 
 
 def polar_factor(matrix):
@@ -114,7 +115,7 @@ def test_each_head_is_orthogonalized_by_itself():
     assert not torch.allclose(*decided, rtol=0.1)
 
 
-def muon_steps(shape, heads, compute_dtype, steps=3, seed=8):
+def muon_steps(shape, heads, compute_dtype, steps=3, seed=8, weight_decay=0.3):
     """Weights and state after some steps on stacked matrices with gaps between them."""
     generator = torch.Generator().manual_seed(seed)
     rows, cols = shape
@@ -125,24 +126,34 @@ def muon_steps(shape, heads, compute_dtype, steps=3, seed=8):
         gradient.normal_(generator=generator)
         gradient[..., :2, :] *= 30  # rows unlike the others
         muon.muon_update(weights, gradient, momentum, second, lr=0.1, momentum_coefficient=0.9, beta2=0.9,
-                         weight_decay=0.3, compute_dtype=compute_dtype, heads=heads)  # fmt: skip
+                         weight_decay=weight_decay, compute_dtype=compute_dtype, heads=heads)  # fmt: skip
     return weights.clone(), momentum.clone(), second
 
 
 SHAPES = [((24, 24), 1), ((24, 24), 3), ((96, 24), 1), ((24, 96), 1), ((24, 130), 2), ((7, 5), 1)]
 needs_c = pytest.mark.skipif(library("muon", torch.float32) is None, reason="no C compiler here, or a CPU without AVX2")
+needs_c_in_bf16 = pytest.mark.skipif(
+    library("muon", torch.bfloat16) is None, reason="no C compiler here, or a CPU without AVX512-BF16"
+)
 
 
 @needs_c
 @pytest.mark.parametrize("shape, heads", SHAPES)
 def test_the_update_in_c_equals_that_by_torch(shape, heads, monkeypatch):
-    found = muon_steps(shape, heads, torch.float32)
+    """Whether a weight decays hangs on the sign of its update, which is any where that is all but 0."""
+    start, _, _ = muon_steps(shape, heads, torch.float32, 0)
+    found, (decayed, _, _) = (muon_steps(shape, heads, torch.float32, weight_decay=0.0),
+                              muon_steps(shape, heads, torch.float32, 1))  # fmt: skip
     monkeypatch.setattr(c_muon, "library", lambda *page: None)
-    for mine, theirs in zip(found, muon_steps(shape, heads, torch.float32), strict=True):
+    for mine, theirs in zip(found, muon_steps(shape, heads, torch.float32, weight_decay=0.0), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+    sure = (muon_steps(shape, heads, torch.float32, 1, weight_decay=0.0)[0] - start).abs() > 1e-5
+    assert sure.float().mean() > 0.99
+    theirs, _, _ = muon_steps(shape, heads, torch.float32, 1)
+    torch.testing.assert_close(decayed[sure], theirs[sure], rtol=1e-4, atol=1e-5)
 
 
-@needs_c
+@needs_c_in_bf16
 @pytest.mark.parametrize("shape, heads", SHAPES)
 def test_in_bf16_the_update_in_c_is_as_near_to_that_of_fp32_as_torchs(shape, heads, monkeypatch):
     """The share of one update that is off, on average over some draws."""
@@ -160,8 +171,9 @@ def test_in_bf16_the_update_in_c_is_as_near_to_that_of_fp32_as_torchs(shape, hea
     assert 0 < off < 1.1 * allowed
 
 
-@needs_c
-@pytest.mark.parametrize("compute_dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "compute_dtype", [pytest.param(torch.float32, marks=needs_c), pytest.param(torch.bfloat16, marks=needs_c_in_bf16)]
+)
 def test_not_one_bit_of_what_c_does_depends_on_threads_or_on_other_matrices(compute_dtype, monkeypatch):
     monkeypatch.setattr(muon, "polynomials", lambda blocks: blocks)  # torch's products do, in fp32
     generator, found = torch.Generator().manual_seed(9), []

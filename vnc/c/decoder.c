@@ -1,9 +1,9 @@
-/* The forward pass of a frozen model on a CPU, in one call: what vnc/decoding.py computes by torch's operations.
+/* The forward pass of a frozen model on a CPU, in one call: what vnc/decoding/decoder.py computes by torch's operations.
 
    One token for one row is a pass through all matrices for next to no arithmetic, and each of torch's hundreds of calls
    costs as much as what it computes. Here nothing stands between the products: a pass takes as long as the processor's
-   caches, or its memory, take to yield the weights. vnc/c_library.py compiles this page when it is first needed, a
-   second once per machine; vnc/c_decoding.py fills its structures.
+   caches, or its memory, take to yield the weights. vnc/c/library.py compiles this page when it is first needed, a
+   second once per machine; vnc/decoding/c_decoder.py fills its structures.
 
    Matrices, keys, values and what goes into products are numbers of the model's compute dtype, bf16 or fp32; sums, the
    stream and all that lies between the products are fp32. Each result is summed by one thread in an order of its own,
@@ -15,7 +15,7 @@
 #include "attention.h"
 #include "heads.h"
 
-const long panel_columns = COLUMNS; /* vnc/c_decoding.py asks for it; GATE_CHANNELS and SMEAR_CHANNELS it tells */
+const long panel_columns = COLUMNS; /* vnc/decoding/c_decoder.py asks for it; GATE_CHANNELS and SMEAR_CHANNELS it tells */
 
 typedef struct {
     const float *weight, *bias; /* (C); without weight it is RMSNorm */

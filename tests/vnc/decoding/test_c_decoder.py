@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from tests.vnc.random_models import Windowed, random_ids, random_model
-from vnc import c_library
-from vnc.c_decoding import CDecoder, can_decode_in_c, panels
-from vnc.c_library import library
+from vnc.c import library as c_library
+from vnc.c.library import library
 from vnc.cache import KVCache
+from vnc.decoding.c_decoder import CDecoder, can_decode_in_c, panels
 from vnc.engine import plain_cache
 from vnc.gpt import GPT
 from vnc.precision import cpu_flags

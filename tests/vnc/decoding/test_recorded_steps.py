@@ -1,5 +1,5 @@
 """Passes of one token for each row, laid out for a recording, against the cache's own. Recording itself needs a GPU:
-tests/vnc/test_cuda.py."""
+tests/vnc/cuda/test_cuda.py."""
 
 import gc
 import warnings
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from vnc import gpu_decoding
 from vnc.cache import KVCache
 from vnc.config import GPTConfig
+from vnc.decoding import recorded_steps
+from vnc.decoding.one_token_each import OneTokenEach
+from vnc.decoding.recorded_steps import CHECKS, PASSES_BEFORE, StepRecorder, can_record
 from vnc.engine import frozen_copy
 from vnc.gpt import GPT
-from vnc.gpu_decoding import CHECKS, PASSES_BEFORE, StepRecorder, can_record
-from vnc.one_token_each import OneTokenEach
 
 LENGTH = 40
 
@@ -132,7 +132,7 @@ class NotRecorded:
 
 @pytest.mark.parametrize("wrong", [False, True])
 def test_the_first_recording_is_checked_and_given_up_if_it_is_wrong(monkeypatch, recwarn, wrong):
-    monkeypatch.setattr(gpu_decoding, "RecordedStep", NotRecorded)
+    monkeypatch.setattr(recorded_steps, "RecordedStep", NotRecorded)
     monkeypatch.setattr(NotRecorded, "wrong", wrong)
     gpt = model()
     recorder, recorded = StepRecorder(gpt), 0

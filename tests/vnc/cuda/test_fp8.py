@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from vnc.compiling import use_fp8
+from vnc.cuda.fp8 import fp8_linear, rounded, suits_fp8
 from vnc.depth import model_config
 from vnc.errors import UserError
-from vnc.fp8 import fp8_linear, rounded, suits_fp8
 from vnc.gpt import GPT
 
 

@@ -1,8 +1,8 @@
-"""The forward pass of a frozen model in bf16 on a CPU, as one call of C (vnc/c/decoder.c), for generation.
+"""The forward pass of a frozen model on a CPU, as one call of C (vnc/c/decoder.c), for generation.
 
-It serves on x86 processors that multiply bf16 in vectors (AVX512-BF16), where a C compiler is at hand; elsewhere
-vnc/decoding.py does the same by torch's operations. Its matrices are a second copy, reordered into panels. Which tokens
-a row has read, and whether there is room for more, is still the cache's business.
+It serves on x86 processors with AVX2, in bf16 on those with AVX512-BF16, where a C compiler is at hand; elsewhere
+decoder.py does the same by torch's operations. Its matrices are a second copy, reordered into panels. Which tokens a
+row has read, and whether there is room for more, is still the cache's business.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from weakref import WeakKeyDictionary
 import torch
 import torch.nn.functional as F
 
-from vnc.c_library import library
+from vnc.c.library import library
 from vnc.cache import KVCache
-from vnc.decoding import can_decode
+from vnc.decoding.decoder import can_decode
+from vnc.decoding.thread_trials import ThreadTrials
 from vnc.gpt import GPT, Block, Norm
 from vnc.loss import cap_logits
-from vnc.thread_trials import ThreadTrials
 
 Address, Long, Float = ctypes.c_void_p, ctypes.c_long, ctypes.c_float
 

@@ -21,7 +21,7 @@ def cross_entropy_(
 
     In training the soft cap of 16-bit logits, whose own rounding is coarser, is NVIDIA's approximate tanh.
     """
-    from vnc.triton_kernels import cross_entropy
+    from vnc.cuda.triton_kernels import cross_entropy
 
     tokens, columns = logits.shape
     coarse = want_gradient and logits.dtype != torch.float32 and torch.version.cuda is not None

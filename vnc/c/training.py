@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
-from vnc.c_library import call, library
+from vnc.c.library import call, library
 
 Rotary = tuple[torch.Tensor, torch.Tensor]
 

@@ -7,7 +7,7 @@ import ctypes
 
 import torch
 
-from vnc.c_library import call, library
+from vnc.c.library import call, library
 
 
 def runs_in_c(weights: torch.Tensor, compute_dtype: torch.dtype) -> bool:

@@ -1,5 +1,5 @@
 """The forward pass of a frozen model on the CPU, laid out for generation: what `GPT.forward` computes with a cache.
-It serves where vnc/c_decoding.py cannot: on other processors than x86, and where there is no C compiler.
+It serves where c_decoder.py cannot: on other processors than x86, and where there is no C compiler.
 
 One token for one row is a pass through all the matrices for next to no arithmetic. It takes as long as memory takes to
 yield the weights, plus one or two microseconds for each of the hundreds of calls of torch. So
@@ -31,14 +31,14 @@ import torch.nn.functional as F
 
 from vnc.cache import FEW, KVCache, LayerCache
 from vnc.config import SMEAR_CHANNELS, VALUE_GATE_CHANNELS
+from vnc.decoding.thread_trials import ThreadTrials
 from vnc.gpt import GPT, Block, Embedding, Norm
 from vnc.loss import cap_logits
-from vnc.thread_trials import ThreadTrials
 
 EPS = torch.tensor(torch.finfo(torch.float32).eps, device="cpu")
 
 # In fp32 a pass takes one thread if its tokens times bytes of weights are fewer than this. There sums depend on the
-# number of threads, so no clock may choose it, as one does for bf16 (vnc/thread_trials.py).
+# number of threads, so no clock may choose it, as one does for bf16 (vnc/decoding/thread_trials.py).
 ONE_THREAD_BYTES = 200e6
 
 
@@ -122,7 +122,7 @@ class Decoder:
     def hidden(self, ids: torch.Tensor, cache: KVCache, last: Sequence[int]) -> torch.Tensor:
         """(B, T) token ids -> (B, C) normalised hidden states, of the last token of each row."""
         config, (B, T) = self.config, ids.shape
-        positions = cache.positions(T, "decoding.py")
+        positions = cache.positions(T, "decoding/decoder.py")
         x = F.embedding(ids, self.tokens).float()
         if self.positions is not None:
             x += F.embedding(positions, self.positions)

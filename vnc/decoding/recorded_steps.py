@@ -2,7 +2,7 @@
 
 Such a pass is hundreds of small kernels, and Python takes longer to ask for them than the GPU to run them. A recording
 asks for all of them at once. It reads and writes the same memory each time, so what changes from one step to the next
-(tokens, positions) lies in tensors (vnc/one_token_each.py).
+(tokens, positions) lies in tensors (one_token_each.py).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import torch
 
 from vnc.cache import KVCache
+from vnc.decoding.one_token_each import OneTokenEach
 from vnc.gpt import GPT
-from vnc.one_token_each import OneTokenEach
 
 CHECKS = 3  # passes of an engine's first recording: what was recorded wrongly would say wrong things silently
 TOLERANCE = 0.05  # attention sums in another order there, and bf16 rounds; anything wrong is off by far more

@@ -4,7 +4,7 @@ the window.
 - 16-bit numbers: torch's FlashAttention (arXiv 2205.14135, 2307.08691), which knows windows. Where FlashAttention 3 or
   4 is installed, `torch.nn.attention.activate_flash_attention_impl("FA3")` puts its kernels in the same place.
 - The whole context: scaled_dot_product_attention, which chooses between FlashAttention and cuDNN's kernel.
-- Windows on Hopper, where its package is installed: cuDNN's kernel as well (vnc/cudnn_attention.py).
+- Windows on Hopper, where its package is installed: cuDNN's kernel as well (vnc/cuda/cudnn_attention.py).
 - Windows over fp32: FlexAttention (arXiv 2412.05496).
 
 Shapes as in vnc/attention.py: (batch, heads, time, head_dim).
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from vnc.cudnn_attention import suits_kernel, takes_cudnn, windowed_cudnn_attention
+from vnc.cuda.cudnn_attention import suits_kernel, takes_cudnn, windowed_cudnn_attention
 
 FLASH_CAPABILITY = 8  # Ampere and later
 FLASH_HEAD_DIM = 256  # at most

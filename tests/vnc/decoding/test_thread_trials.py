@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from vnc.thread_trials import LONGEST, SHORTEST, TRIALS, ThreadTrials
+from vnc.decoding.thread_trials import LONGEST, SHORTEST, TRIALS, ThreadTrials
 
 
 def passes(trials: ThreadTrials, count: int, seconds: Callable[[bool], float]) -> list[bool]:

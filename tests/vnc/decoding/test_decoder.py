@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from tests.vnc.random_models import random_ids, random_model, small_tokenizer
-from vnc import c_decoding, decoding
 from vnc.cache import KVCache
-from vnc.decoding import Decoder, Product, can_decode, has_bf16_products, one_thread
+from vnc.decoding import c_decoder
+from vnc.decoding import decoder as torch_decoder
+from vnc.decoding.decoder import Decoder, Product, can_decode, has_bf16_products, one_thread
 from vnc.engine import Engine, freeze
 from vnc.gpt import GPT
 
@@ -136,7 +137,7 @@ def threads_taken(
 def test_few_tokens_of_a_small_model_take_one_thread_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
     gpt = random_model("modern")
     decoder = Decoder(gpt)
-    monkeypatch.setattr(decoding, "ONE_THREAD_BYTES", 3 * decoder.nbytes)
+    monkeypatch.setattr(torch_decoder, "ONE_THREAD_BYTES", 3 * decoder.nbytes)
     assert threads_taken(decoder, gpt, [(2, 1), (3, 1), (1, 2), (2, 5)], monkeypatch) == [1, 2, 1, 2]
 
 
@@ -150,8 +151,8 @@ def test_in_bf16_the_faster_number_of_threads_is_taken_for_each_size_of_pass(mon
         clock[0] += costs[len(logits), torch.get_num_threads()]
         return logits
 
-    monkeypatch.setattr(decoding, "cap_logits", cap)
-    monkeypatch.setattr(decoding.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(torch_decoder, "cap_logits", cap)
+    monkeypatch.setattr(torch_decoder.time, "perf_counter", lambda: clock[0])
     seen = threads_taken(decoder, gpt, [(1, 1), (8, 1)] * 7, monkeypatch)
     assert seen[::2] == [2, 2, 2, 1, 1, 2, 2]
     assert seen[1::2] == [2, 2, 2, 1, 1, 1, 1]
@@ -199,7 +200,7 @@ def test_a_prompt_read_in_pieces_is_answered_as_one_read_at_once(
     decoded_preset: str, in_c: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not in_c:
-        monkeypatch.setattr(c_decoding, "library", lambda *page: None)
+        monkeypatch.setattr(c_decoder, "library", lambda *page: None)
     tokenizer = small_tokenizer()
     engine = Engine(random_model(decoded_preset, vocab_size=tokenizer.vocab_size), tokenizer)
     prompt = random_ids(1, 40)[0].tolist()
@@ -232,7 +233,7 @@ def test_a_cache_belongs_to_the_passes_that_filled_it(decoder_first: bool) -> No
         assert each.lengths == [4]
         read(each, decoder_first)
     with pytest.raises(ValueError, match="passes alone"):
-        adopted.positions(1, "gpt.py" if decoder_first else "decoding.py")
+        adopted.positions(1, "gpt.py" if decoder_first else "decoding/decoder.py")
     cache.clear()
     read(cache, not decoder_first)
 

@@ -9,14 +9,14 @@ import torch
 
 from vnc.attention import attention, masked_attention
 from vnc.compiling import compile_in_place, use_fp8
+from vnc.cuda.attention import cuda_attention, windowed_flash_attention, windowed_flex_attention
+from vnc.cuda.cudnn_attention import takes_cudnn, windowed_cudnn_attention
+from vnc.cuda.fp8 import rounded, rounded_both_ways
+from vnc.cuda.heads import takes_heads
 from vnc.cuda_graph import RecordedLoss
-from vnc.cudnn_attention import takes_cudnn, windowed_cudnn_attention
 from vnc.depth import make_plan
 from vnc.elementwise import plain_heads, split_heads
-from vnc.flash_attention import cuda_attention, windowed_flash_attention, windowed_flex_attention
-from vnc.fp8 import rounded, rounded_both_ways
 from vnc.gpt import GPT
-from vnc.gpu_heads import takes_heads
 from vnc.loss import summed_cross_entropy, token_cross_entropy
 from vnc.muon import muon_update, variance_shape
 from vnc.optimizer import MuonAdamW
@@ -228,7 +228,7 @@ def test_generation_with_a_cache_says_what_the_whole_sequence_does():
 
 @pytest.mark.parametrize("rows", [1, 3])
 def test_recorded_steps_say_what_others_do(rows, monkeypatch):
-    from vnc import gpu_decoding
+    from vnc.decoding import recorded_steps
     from vnc.engine import Engine, frozen_copy
     from vnc.sampling import GREEDY
     from vnc.tokenizer import Tokenizer
@@ -240,13 +240,13 @@ def test_recorded_steps_say_what_others_do(rows, monkeypatch):
     text = "".join(random.Random(0).choices("etaoinshrdlu ", k=20_000))
     engine = Engine(frozen_copy(gpt), Tokenizer.train([text], 500))
     prompts = [list(range(3 + 50 * row, 60 + 60 * row)) for row in range(rows)]
-    recorded, steps = [], gpu_decoding.RecordedStep
+    recorded, steps = [], recorded_steps.RecordedStep
 
     def record(*arguments):
         recorded.append(steps(*arguments))
         return recorded[-1]
 
-    monkeypatch.setattr(gpu_decoding, "RecordedStep", record)
+    monkeypatch.setattr(recorded_steps, "RecordedStep", record)
     found = engine.generate(prompts, GREEDY, 70, stop_ids=())
     assert len(recorded) == 1
     engine._recorder = None

@@ -1,5 +1,5 @@
-"""A cache as `GPT.forward` sees it in a pass that is recorded and replayed (vnc/gpu_decoding.py): one token for each
-row, and what differs from one pass to the next in tensors. Attention looks at all slots and hides those that are empty.
+"""A cache as `GPT.forward` sees it in a pass that is recorded and replayed (recorded_steps.py): one token for each row,
+and what differs from one pass to the next in tensors. Attention looks at all slots and hides those that are empty.
 
 Shapes as in vnc/cache.py: B rows, H heads, D = head_dim, S slots.
 """

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vnc import c_library
+from vnc.c import library as c_library
 from vnc.precision import cpu_flags
 
 needs_compiler = pytest.mark.skipif(c_library.compiler() is None, reason="no C compiler here")

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from vnc.triton_support import runs_triton
+from vnc.cuda.triton_support import runs_triton
 
 ROWS = 16  # heads of tokens that one program works on
 
@@ -56,7 +56,7 @@ def _turn_and_normalize(
     qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """(queries, keys, and what each of their heads was multiplied by to have unit RMS (B, T, H) fp32)."""
-    from vnc.triton_kernels import heads_forward
+    from vnc.cuda.triton_kernels import heads_forward
 
     q, k, q_inverse, k_inverse = results = _results(qkv)
     B, T, _, H, D = qkv.shape
@@ -75,7 +75,7 @@ def _turn_back(
     q_inverse: torch.Tensor, k_inverse: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor,
 ) -> torch.Tensor:  # fmt: skip
     """The gradient of the product (B, T, 3, H, D) from those of its three parts."""
-    from vnc.triton_kernels import heads_backward
+    from vnc.cuda.triton_kernels import heads_backward
 
     B, T, H, D = q.shape
     of_qkv, rows = q.new_empty((B, T, 3, H, D)), B * T * H

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
-from vnc.c_library import call, library
-from vnc.c_training import runs_in_c
+from vnc.c.library import call, library
+from vnc.c.training import runs_in_c
 
 
 class CSizes(ctypes.Structure):

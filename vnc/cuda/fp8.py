@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from vnc.triton_support import runs_triton
+from vnc.cuda.triton_support import runs_triton
 
 TILE = 128  # rows and columns that one program of the kernel rounds
 SMALLEST = 128  # rows or columns: smaller matrices are not worth it
@@ -69,7 +69,7 @@ class _Fp8Linear(torch.autograd.Function):
 
 @torch.library.custom_op("vnc::round_both_ways", mutates_args=())
 def _round_both_ways(x: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    from vnc.triton_kernels import round_both_ways
+    from vnc.cuda.triton_kernels import round_both_ways
 
     rows, columns = x.shape
     y, transposed = results = _both_ways(x, dtype)

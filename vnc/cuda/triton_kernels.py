@@ -1,6 +1,6 @@
 """Kernels in Triton (Tillet et al., 2019) for what training does between matrix products on a GPU, where the compiler
 needs more passes over memory than there have to be. Each works on tiles of a matrix, one program for each tile;
-vnc/gpu_heads.py and vnc/gpu_loss.py say what is computed, and call them.
+vnc/cuda/heads.py and vnc/cuda/loss.py say what is computed, and call them.
 
 Imported where they are called: triton comes with torch's builds for CUDA alone.
 """

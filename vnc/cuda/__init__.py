@@ -1,0 +1,1 @@
+"""Kernels and 8-bit products of a GPU."""
