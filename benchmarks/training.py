@@ -325,7 +325,9 @@ def main() -> None:
         return nanochat(options.nanochat, options)
     names = options.contenders or ["vnc", *(["nanochat-fp32", "nanochat-bf16"] if options.nanochat else [])]
     for dtype in (torch.float32, torch.bfloat16):
-        rate = max(measure_matmul(torch.device(options.device), dtype, size, limit=2.0) for size in SIZES[options.device])
+        rate = max(
+            measure_matmul(torch.device(options.device), dtype, size, limit=2.0) for size in SIZES[options.device]
+        )
         print(f"{dtype}: {rate / 1e9:.0f} GFLOP/s, {torch.get_num_threads()} threads, torch {torch.__version__}")
     with tempfile.TemporaryDirectory() as folder, Path(options.lock or os.devnull).open("w") as lock:
         contenders = []
