@@ -33,6 +33,7 @@ from lightning import Callback, LightningModule, Trainer
 from vnc.cuda.fp8 import suits_fp8
 from vnc.depth import TrainingPlan, make_plan
 from vnc.hardware import measure_matmul, peak_flops
+from vnc.precision import cpu_bf16_feature
 from vnc.schedule import decay_multiplier, lr_multiplier, muon_momentum
 
 SOCKET, ROWS = "VNC_BENCHMARK_SOCKET", "VNC_BENCHMARK_ROWS"
@@ -277,7 +278,8 @@ def fit_command(options: argparse.Namespace, folder: Path, *more: str, **model: 
 
 
 def table(contenders: list[Contender], options: argparse.Namespace, measured: float) -> None:
-    """measured: the rate of products in bf16 before the first step; of known GPUs the data sheet's counts instead."""
+    """measured: the rate of products before the first step, in the faster dtype; of known GPUs the data sheet's counts
+    instead."""
     plan = the_plan(options)
     flops_per_token = plan.total_flops / (plan.num_steps * plan.total_batch_tokens)
     print("| | tokens/s: median (quartiles) | data | forward | backward | optimizer | the rest, ms | GFLOP/s | "
@@ -323,11 +325,15 @@ def main() -> None:
     options = parser.parse_args()
     if options.child:
         return nanochat(options.nanochat, options)
-    names = options.contenders or ["vnc", *(["nanochat-fp32", "nanochat-bf16"] if options.nanochat else [])]
+    slow_bf16 = options.device == "cpu" and not cpu_bf16_feature()
+    peers = ["nanochat-fp32"] if slow_bf16 else ["nanochat-fp32", "nanochat-bf16"]
+    names = options.contenders or ["vnc", *(peers if options.nanochat else [])]
+    rates = []
     for dtype in (torch.float32, torch.bfloat16):
         rate = max(
             measure_matmul(torch.device(options.device), dtype, size, limit=2.0) for size in SIZES[options.device]
         )
+        rates.append(rate)
         print(f"{dtype}: {rate / 1e9:.0f} GFLOP/s, {torch.get_num_threads()} threads, torch {torch.__version__}")
     with tempfile.TemporaryDirectory() as folder, Path(options.lock or os.devnull).open("w") as lock:
         contenders = []
@@ -346,7 +352,7 @@ def main() -> None:
                 if step % max(1, options.steps // 6) == 0 or step == options.steps - 1:
                     said = "  ".join(f"{c.name} {loss:.4f}" for c, loss in zip(contenders, losses, strict=True))
                     print(f"loss of step {step}: {said}", flush=True)
-            table(contenders, options, rate)
+            table(contenders, options, max(rates))
             for contender in contenders:
                 said = [line for line in (contender.folder / "log").read_text().splitlines() if "CUDA graph" in line]
                 print(*said, sep="\n")

@@ -23,7 +23,16 @@ from vnc.config import SMEAR_CHANNELS, VALUE_GATE_CHANNELS
 from vnc.precision import cpu_flags
 
 # For the processor it will run on. OpenMP's functions are left to be found in torch's own copy: one pool of threads.
-FLAGS = ("-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp", "-fPIC", "-Wno-psabi")
+FLAGS = (
+    "-O3",
+    "-march=native",
+    "-mprefer-vector-width=512",
+    "-fno-trapping-math",
+    "-fno-math-errno",
+    "-fopenmp",
+    "-fPIC",
+    "-Wno-psabi",
+)
 FOLDER = Path(__file__).parent
 # What a processor must be able to do, for pages that work on numbers of a dtype.
 NEEDED = {torch.bfloat16: {"avx512f", "avx512_bf16"}, torch.float32: {"avx2", "fma"}}
