@@ -40,12 +40,14 @@ static inline number rounded(float x) { /* to the nearest, ties to even */
     return x == x ? (number)bits : 0x7fc0;
 }
 
-/* sums + weights x: weights (WIDTH, PAIR), x (PAIR). */
-static inline vec multiply(vec sums, const number *weights, const number *x) {
+typedef __m512bh factors; /* (WIDTH, PAIR) numbers */
+static inline factors load(const number *x) { return (factors)_mm512_loadu_si512(x); }
+
+/* sums + weights x: x (PAIR). */
+static inline vec multiply(vec sums, factors weights, const number *x) {
     int32_t pair;
     memcpy(&pair, x, 4);
-    return (vec)_mm512_dpbf16_ps((__m512)sums, (__m512bh)_mm512_loadu_si512(weights),
-                                 (__m512bh)_mm512_set1_epi32(pair));
+    return (vec)_mm512_dpbf16_ps((__m512)sums, weights, (__m512bh)_mm512_set1_epi32(pair));
 }
 
 static inline void store_rounded(number *to, vec x) { *(__m256i_u *)to = (__m256i)_mm512_cvtneps_pbh((__m512)x); }
@@ -55,9 +57,9 @@ typedef float number;
 static inline float wide(number x) { return x; }
 static inline number rounded(float x) { return x; }
 static inline void store_rounded(number *to, vec x) { *(vec *)to = x; }
-static inline vec multiply(vec sums, const number *weights, const number *x) {
-    return sums + *(const vec *)weights * *x;
-}
+typedef vec factors;
+static inline factors load(const number *x) { return *(const vec *)x; }
+static inline vec multiply(vec sums, factors weights, const number *x) { return sums + weights * *x; }
 #endif
 
 /* size, rounded up to a multiple of unit. */

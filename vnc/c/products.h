@@ -9,6 +9,8 @@
 #endif
 #define COLUMNS (WIDTH * VECTORS)
 #define TOGETHER 6 /* rows that share a reading of a panel: 24 vectors of sums in 32 registers, or 12 in 16 */
+#define LINE 64    /* bytes of a cache line */
+#define AHEAD 4096 /* bytes between what is read and what is asked for */
 
 typedef struct {
     const number *weights; /* (out / COLUMNS, in / PAIR, COLUMNS, PAIR), padded with zeros */
@@ -25,13 +27,23 @@ typedef struct {
 /* sums (rows, COLUMNS) = x (rows, in) times one panel, whose next PAIR of inputs begins `step` numbers further on. */
 static inline __attribute__((always_inline)) void tile(const int rows, const number *panel, long step, Left x, long in,
                                                        vec (*sums)[VECTORS]) {
-    vec sum[rows][VECTORS];
+    vec sum[TOGETHER][VECTORS];
     for (int r = 0; r < rows; r++)
         for (int c = 0; c < VECTORS; c++) sum[r][c] = (vec){};
-    for (long i = 0; i < in; i += PAIR, panel += step, x.start += x.pair)
+    for (long i = 0; i < in; i += PAIR, panel += step, x.start += x.pair) {
+        factors weights[VECTORS];
+        for (int c = 0; c < VECTORS; c++) {
+            weights[c] = load(panel + c * PAIR * WIDTH);
+            __asm__("" : "+v"(weights[c])); /* in a register: gcc would read it again for each row */
+            /* Several rows take longer to multiply than to read, so memory would rest meanwhile. */
+            if (rows > 2 && c * sizeof(vec) % LINE == 0)
+                __builtin_prefetch((const char *)(panel + c * PAIR * WIDTH) + AHEAD);
+        }
+#pragma GCC unroll 6
         for (int r = 0; r < rows; r++)
-            for (int c = 0; c < VECTORS; c++)
-                sum[r][c] = multiply(sum[r][c], panel + c * PAIR * WIDTH, x.start + r * x.row);
+#pragma GCC unroll 4
+            for (int c = 0; c < VECTORS; c++) sum[r][c] = multiply(sum[r][c], weights[c], x.start + r * x.row);
+    }
     for (int r = 0; r < rows; r++)
         for (int c = 0; c < VECTORS; c++) sums[r][c] = sum[r][c];
 }
@@ -70,14 +82,15 @@ static inline void finish(Then then, vec *sums, const float *bias, void *result,
 /* x (n, in) -> result (n, out). Called by each thread: `omp for` shares the panels out, and waits at its end. */
 static inline void product(const Matrix *matrix, const number *x, long n, Then then, void *result) {
     const long in = matrix->in, out = matrix->out, size = then <= ADD ? sizeof(float) : sizeof(number);
+    const long turns = whole(n, TOGETHER) / TOGETHER, some = n ? (n + turns - 1) / turns : 1; /* 8 rows are 4 and 4 */
 #pragma omp for schedule(static)
     for (long first = 0; first < out; first += COLUMNS) {
         const number *panel = matrix->weights + first * in;
         const float *bias = matrix->bias ? matrix->bias + first : NULL;
         const long columns = out - first < COLUMNS ? out - first : COLUMNS;
         vec sums[TOGETHER][VECTORS];
-        for (long done = 0; done < n; done += TOGETHER) {
-            const long rows = n - done < TOGETHER ? n - done : TOGETHER;
+        for (long done = 0; done < n; done += some) {
+            const long rows = n - done < some ? n - done : some;
             tiles(rows, panel, PAIR * COLUMNS, (Left){x + done * in, in, PAIR}, in, sums);
             for (long r = 0; r < rows; r++)
                 finish(then, sums[r], bias, (char *)result + ((done + r) * out + first) * size, columns);
