@@ -24,14 +24,18 @@ typedef struct {
     long row, pair; /* from one to the next */
 } Left;
 
-/* sums (rows, COLUMNS) = x (rows, in) times one panel, whose next PAIR of inputs begins `step` numbers further on. */
+/* sums (rows, COLUMNS) = x (rows, in) times one panel, whose next PAIR of inputs begins `step` numbers further on. All
+   loops but that over inputs are unrolled early, or gcc 11 keeps the sums in memory. */
 static inline __attribute__((always_inline)) void tile(const int rows, const number *panel, long step, Left x, long in,
                                                        vec (*sums)[VECTORS]) {
     vec sum[TOGETHER][VECTORS];
+#pragma GCC unroll 6
     for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
         for (int c = 0; c < VECTORS; c++) sum[r][c] = (vec){};
     for (long i = 0; i < in; i += PAIR, panel += step, x.start += x.pair) {
         factors weights[VECTORS];
+#pragma GCC unroll 4
         for (int c = 0; c < VECTORS; c++) {
             weights[c] = load(panel + c * PAIR * WIDTH);
             __asm__("" : "+v"(weights[c])); /* in a register: gcc would read it again for each row */
@@ -44,7 +48,9 @@ static inline __attribute__((always_inline)) void tile(const int rows, const num
 #pragma GCC unroll 4
             for (int c = 0; c < VECTORS; c++) sum[r][c] = multiply(sum[r][c], weights[c], x.start + r * x.row);
     }
+#pragma GCC unroll 6
     for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
         for (int c = 0; c < VECTORS; c++) sums[r][c] = sum[r][c];
 }
 
