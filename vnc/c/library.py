@@ -23,15 +23,11 @@ from vnc.config import SMEAR_CHANNELS, VALUE_GATE_CHANNELS
 from vnc.precision import cpu_flags
 
 # For the processor it will run on. OpenMP's functions are left to be found in torch's own copy: one pool of threads.
+# Without the two "-fno", which torch itself is built with and which change no result, a choice between two computations
+# is a branch.
 FLAGS = (
-    "-O3",
-    "-march=native",
-    "-mprefer-vector-width=512",
-    "-fno-trapping-math",
-    "-fno-math-errno",
-    "-fopenmp",
-    "-fPIC",
-    "-Wno-psabi",
+    *("-O3", "-march=native", "-mprefer-vector-width=512", "-fno-trapping-math", "-fno-math-errno"),
+    *("-fopenmp", "-fPIC", "-Wno-psabi"),
 )
 FOLDER = Path(__file__).parent
 # What a processor must be able to do, for pages that work on numbers of a dtype.
