@@ -29,7 +29,9 @@ def choose_compute_dtype(setting: str, device: torch.device | str) -> tuple[torc
     """
     device = torch.device(device)
     if setting in DTYPES:
-        return DTYPES[setting], f"{setting}, as asked"
+        emulated = setting == "bfloat16" and device.type == "cpu" and not cpu_bf16_feature()
+        beware = ", though this CPU has to emulate it: float32 is many times as fast" if emulated else ""
+        return DTYPES[setting], f"{setting}, as asked{beware}"
     if setting != "auto":
         raise UserError(f"compute_dtype={setting!r}: use auto, {' or '.join(DTYPES)}")
     if device.type == "cuda":

@@ -14,6 +14,14 @@ def test_asked_for_is_given():
         precision.choose_compute_dtype("half", "cpu")
 
 
+@pytest.mark.parametrize("feature", ["AMX-BF16", ""])
+def test_bf16_that_must_be_emulated_is_given_with_a_word_of_warning(monkeypatch, feature):
+    monkeypatch.setattr(precision, "cpu_bf16_feature", lambda: feature)
+    chosen, reason = precision.choose_compute_dtype("bfloat16", "cpu")
+    assert chosen == torch.bfloat16 and ("emulate" in reason) == (not feature)
+    assert "emulate" not in precision.choose_compute_dtype("float32", "cpu")[1]
+
+
 def test_a_device_that_is_not_there_is_named():
     assert precision.choose_device("auto").type in ("cpu", "cuda")
     assert precision.choose_device("cpu").type == "cpu"
