@@ -1,13 +1,15 @@
-"""Single operations of training on a GPU: attention by each route, heads, the loss, and products in bf16 and FP8.
+"""Single operations of training on a GPU: attention by each route, heads, the loss, the MLP with its activation in the
+products and beside them, and products in bf16 and FP8.
 
     PYTHONPATH=. python benchmarks/gpu_kernels.py
 
-Medians, of attention and heads forward and backward apart, at the shape of a micro-batch of depth 12.
+Medians, of attention, heads and MLP forward and backward apart, at the shapes of micro-batches of depth 12 (and 20).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from triton.testing import do_bench  # comes with torch's builds for CUDA
@@ -16,6 +18,8 @@ from vnc.cuda.attention import cuda_attention, windowed_flash_attention, windowe
 from vnc.cuda.cudnn_attention import takes_cudnn, windowed_cudnn_attention
 from vnc.cuda.heads import gpu_heads
 from vnc.cuda.loss import cross_entropy_
+from vnc.cuda.squared_relu import squared_relu_mlp
+from vnc.elementwise import plain_squared_relu
 
 ROWS, HEADS, TIME, HEAD_DIM = 32, 6, 2048, 128
 PRODUCTS = (  # (tokens, in, out) of the blocks at depths 12 and 20
@@ -62,6 +66,25 @@ def loss() -> None:
     print(f"loss of {LOGITS[0]} tokens of {LOGITS[1]} logits: {ms:.3f} ms", flush=True)
 
 
+def mlp(tokens: int, width: int) -> None:
+    """Forward and backward."""
+    x, up, down = (
+        (torch.randn(shape, device="cuda") * shape[-1] ** -0.5).bfloat16().requires_grad_()
+        for shape in ((tokens, width), (4 * width, width), (width, 4 * width))
+    )
+    activation = torch.compile(plain_squared_relu)
+    ways: dict[str, Callable[[], torch.Tensor]] = {
+        "one kernel": lambda: squared_relu_mlp(x, up, down),
+        "beside": lambda: activation(x @ up.mT) @ down.mT,
+    }
+    for name, way in ways.items():
+        y = way()
+        again = partial(torch.autograd.grad, y, (x, up, down), torch.randn_like(y), retain_graph=True)
+        forward, backward = median(way), median(again)
+        print(f"MLP of {tokens} x {width}, activation {name:10} forward {forward:.3f} ms  backward {backward:.3f} ms",
+              flush=True)  # fmt: skip
+
+
 def product(tokens: int, inner: int, outer: int) -> None:
     a = torch.randn(tokens, inner, device="cuda", dtype=torch.bfloat16)
     b = torch.randn(outer, inner, device="cuda", dtype=torch.bfloat16)
@@ -84,6 +107,8 @@ def main() -> None:
         attention(name, route, 512)
     heads()
     loss()
+    mlp(65_536, 768)
+    mlp(16_384, 1_280)
     for sizes in PRODUCTS:
         product(*sizes)
 

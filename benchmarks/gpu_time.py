@@ -3,8 +3,9 @@
     PYTHONPATH=. python benchmarks/gpu_time.py [--depth 12] [--rows 32] [--top 25] [--compile on off] [--fp8]
         [--lock FILE]
 
-Prints, for each of them, the time of the device by kind of kernel and the longest kernels, and how far the whole is
-from the time that its matrix products would take at the card's data-sheet rate.
+Prints, for each of them, the time by the clock, at first and when the card has worked for seconds without a break (it
+may lower its clock then), the time of the device by kind of kernel and the longest kernels, and how far the whole is from
+the time that its matrix products would take at the card's data-sheet rate.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from vnc.gpt import GPT
 from vnc.hardware import peak_flops
 from vnc.optimizer import MuonAdamW
 
+LONG = 3.0  # seconds
 KINDS = {  # the first that fits
     "compiled": ("triton",),
     "attention": ("flash", "sdpa", "dot_do_o", "convert_dq"),
@@ -40,15 +42,22 @@ def kind_of(kernel: str) -> str:
     return next((kind for kind, words in KINDS.items() if any(word in kernel for word in words)), "other")
 
 
+def pace(work: Callable[[], None], seconds: float) -> float:
+    """Seconds that `work` takes, done over and over for so many seconds."""
+    torch.cuda.synchronize()
+    start, count = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        work()
+        count += 1
+        if count % 3 == 0:  # or Python would be seconds ahead of the device
+            torch.cuda.synchronize()
+    torch.cuda.synchronize()
+    return (time.perf_counter() - start) / count
+
+
 def show(title: str, work: Callable[[], None], flops: float, peak: float, top: int) -> None:
-    for _ in range(2):
-        work()
-    torch.cuda.synchronize()
-    start = time.perf_counter()
-    for _ in range(3):
-        work()
-    torch.cuda.synchronize()
-    seconds = (time.perf_counter() - start) / 3
+    work()
+    at_first, seconds = pace(work, 0.5), pace(work, LONG)
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         work()
         torch.cuda.synchronize()
@@ -59,8 +68,9 @@ def show(title: str, work: Callable[[], None], flops: float, peak: float, top: i
             kernels[event.key] = event.self_device_time_total / 1e3, event.count
             kinds[kind_of(event.key)] += event.self_device_time_total / 1e3
     busy = sum(kinds.values())
-    print(f"\n{title}: {seconds * 1e3:.1f} ms, of which the device works {busy:.1f}; "
-          f"{flops / seconds / peak:.1%} of {peak / 1e12:.0f} TFLOP/s", flush=True)  # fmt: skip
+    print(f"\n{title}: {at_first * 1e3:.1f} ms at first, {seconds * 1e3:.1f} ms in {LONG:.0f} s without a break, then "
+          f"{busy:.1f} of the device; {flops / at_first / peak:.1%} and {flops / seconds / peak:.1%} of "
+          f"{peak / 1e12:.0f} TFLOP/s", flush=True)  # fmt: skip
     print("  " + ", ".join(f"{kind} {ms:.1f}" for kind, ms in sorted(kinds.items(), key=lambda item: -item[1])))
     for name, (ms, count) in sorted(kernels.items(), key=lambda item: -item[1][0])[:top]:
         print(f"  {ms:8.2f} ms {count:5}  {name[:110]}")
@@ -101,6 +111,9 @@ class Trainee:
         self.plan, device = plan, torch.device("cuda")
         self.gpt = GPT(plan.config, torch.bfloat16)
         self.gpt.init_weights()
+        for parameter in self.gpt.blocks.parameters():  # a product with a matrix of zeros, as training begins, is faster
+            if parameter.dim() >= 2:
+                parameter.data.normal_(0, parameter.size(-1) ** -0.5)
         self.gpt.to(device)
         self.optimizer = MuonAdamW(self.gpt, plan)
         if options.fp8:

@@ -346,6 +346,7 @@ def main() -> None:
             for contender in contenders if options.together else []:
                 contender.end_step()
             if options.lock:
+                print("first steps made", flush=True)
                 fcntl.flock(lock, fcntl.LOCK_EX)
             for step in range(1, options.steps):
                 losses = [contender.step()["loss"] for contender in contenders]

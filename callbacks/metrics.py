@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from vnc.depth import TrainingPlan
@@ -69,7 +70,8 @@ class TrainingMetrics(Callback):
         if self.speed is not None:
             values["train/tokens_per_second"] = self.speed
             values["train/mfu"] = self.speed * plan.flops_per_token / (self.peak * trainer.world_size)
-        pl_module.log_dict(values, rank_zero_only=True)
+        # Tensors of the CPU: of numbers Lightning would make tensors on the GPU, which waits for each of them.
+        pl_module.log_dict({name: torch.tensor(value) for name, value in values.items()}, rank_zero_only=True)
 
     def resume_clock(self) -> None:
         """Time from here on is training again."""

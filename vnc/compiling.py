@@ -35,7 +35,7 @@ def compile_in_place(
     else:
         wanted, reason = setting == "on", "as asked"
     if wanted:
-        for module, name in [*((block, "forward") for block in gpt.blocks), (gpt, "smear"), (gpt, "back_out")]:
+        for module, name in [*((block, "forward") for block in gpt.blocks), (gpt, "embed"), (gpt, "back_out")]:
             setattr(module, name, compiled_for_training(getattr(module, name)))  # and not its hooks
     return f"{'on' if wanted else 'off'}: {reason}"
 

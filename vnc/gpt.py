@@ -27,6 +27,7 @@ from torch import nn
 from vnc.attention import attention
 from vnc.config import SMEAR_CHANNELS, VALUE_GATE_CHANNELS, GPTConfig
 from vnc.cuda.fp8 import fp8_linear
+from vnc.cuda.squared_relu import squared_relu_mlp, takes_squared_relu
 from vnc.elementwise import Rotary, rms_norm, split_heads, squared_relu
 from vnc.loss import cap_logits, summed_cross_entropy, token_cross_entropy
 
@@ -205,6 +206,8 @@ class MLP(nn.Module):
         self.squared_relu = config.activation == "relu_squared"
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.squared_relu and not self.fc.fp8 and takes_squared_relu(x, self.fc.weight):
+            return squared_relu_mlp(x, self.fc.weight, self.proj.weight)
         x = self.fc(x)
         x = squared_relu(x) if self.squared_relu else F.gelu(x, approximate="tanh")
         return self.proj(x)  # type: ignore[no-any-return]
@@ -323,20 +326,14 @@ class GPT(nn.Module):
         """
         config, T = self.config, inputs.size(1)
         positions = None if cache is None else cache.positions(T)  # (B, T), or None for 0 .. T-1
-        x = self.wte(inputs).to(self.compute_dtype)
         rotary = None
-        if self.wpe is not None:
-            x = x + self.wpe.weight[:T].to(x.dtype) if positions is None else x + self.wpe(positions).to(x.dtype)
-        elif positions is None:
+        if self.wpe is None and positions is None:
             cos, sin = self.rotary(T)
             rotary = cos[:T, None, None], sin[:T, None, None]  # broadcast over q/k and heads
-        else:
+        elif self.wpe is None:
             cos, sin = self.rotary(cache.length)  # type: ignore[union-attr]
             rotary = cos[positions][:, :, None, None], sin[positions][:, :, None, None]
-        x0 = x
-        if config.extras:
-            x = x0 = self.smear(x, cache)
-        middle = x
+        x = x0 = middle = self.embed(inputs, positions, cache)
         for layer, block in enumerate(self.blocks):
             mix = values = None
             if config.extras:
@@ -350,6 +347,15 @@ class GPT(nn.Module):
         if cache is not None:
             cache.advance(T)
         return self.back_out(x, middle)
+
+    def embed(self, inputs: torch.Tensor, positions: torch.Tensor | None, cache: Cache | None) -> torch.Tensor:
+        """The stream before the first layer, (B, T, C) in the compute dtype, of (B, T) token ids. positions: where the
+        tokens stand, (B, T); None is 0 .. T-1."""
+        x = lookup(self.wte.weight, inputs).to(self.compute_dtype)
+        if self.wpe is not None:
+            learned = self.wpe.weight[: inputs.size(1)] if positions is None else self.wpe(positions)
+            x = x + learned.to(x.dtype)
+        return self.smear(x, cache) if self.config.extras else x
 
     def smear(self, x: torch.Tensor, cache: Cache | None) -> torch.Tensor:
         """For normalised x: x[t] + scale * sigmoid(gate(x[t])) * x[t - 1]; nothing is added at the first position of a

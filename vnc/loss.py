@@ -106,7 +106,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
                 total += losses.sum()
             if grad_hidden is not None and grad_head is not None:
                 torch.mm(logits, weight, out=grad_hidden[start : start + size])
-                grad_head[: len(weight)] += logits.mT @ piece
+                _add_product_(grad_head[: len(weight)], logits.mT, piece)
         if want_gradient:
             ctx.save_for_backward(grad_hidden, grad_head)
         return total
@@ -116,6 +116,14 @@ class _SummedCrossEntropy(torch.autograd.Function):
         grad_hidden, grad_head = ctx.saved_tensors
         scale = gradients[0]
         return grad_hidden * scale.to(grad_hidden.dtype), grad_head * scale, None, None, None, None
+
+
+def _add_product_(total: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> None:
+    """total += a @ b, for fp32 total; on NVIDIA's GPUs in the product itself, unrounded."""
+    if a.device.type == "cuda" and torch.version.cuda is not None and a.dtype != total.dtype:
+        torch.addmm(total, a, b, out_dtype=total.dtype, out=total)
+    else:
+        total += a @ b
 
 
 def _used_rows(head: torch.Tensor, vocab_size: int) -> torch.Tensor:

@@ -186,7 +186,8 @@ def adamw_update(
     """One AdamW step (arXiv 1711.05101) in place on weights and both moments, by torch's kernel that makes it in one
     pass. `step` counts from 1."""
     beta1, beta2 = betas
+    steps = torch.full((), step - 1.0, device=weights.device)  # made there: a copy would wait for the device
     adamw(
-        [weights], [gradient], [exp_avg], [exp_avg_sq], [], [torch.tensor(step - 1.0, device=weights.device)],
+        [weights], [gradient], [exp_avg], [exp_avg_sq], [], [steps],
         fused=True, amsgrad=False, maximize=False, lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay,
     )  # fmt: skip

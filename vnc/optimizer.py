@@ -152,10 +152,11 @@ class MuonAdamW(torch.optim.Optimizer):
     def held_bytes(self) -> dict[str, int]:
         """Bytes of gradients and optimizer state on this rank now, and the most gradients at once so far."""
         state = [tensor for shard in self.shards for tensor in shard.state()]
+        gradients = self.reducer.gradient_bytes()
         return {
-            "gradients": self.reducer.gradient_bytes(),
+            "gradients": gradients,
             "optimizer_state": storage_bytes(state),
-            "peak_gradients": self.reducer.peak_bytes,
+            "peak_gradients": max(gradients, self.reducer.peak_bytes),
         }
 
     def _first_use(self, shard: Shard) -> int:
@@ -184,8 +185,6 @@ class MuonAdamW(torch.optim.Optimizer):
                 used += gpt.value_embeds[str(layer)].parameters()
             of_blocks |= set(used)
             block.register_forward_pre_hook(wait(self.bucket_of[p] for p in used))
-        gpt.wte.register_forward_pre_hook(wait(self.bucket_of[p] for p in gpt.wte.parameters()))
-        of_blocks |= set(gpt.wte.parameters())
         # The head is used by the losses, which begin with the model's own forward.
         head = set(gpt.lm_head.parameters()) if gpt.lm_head is not None else set()
         gpt.register_forward_pre_hook(wait(self.bucket_of[p] for p in set(gpt.parameters()) - of_blocks - head))

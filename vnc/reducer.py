@@ -39,7 +39,7 @@ class GradientReducer:
         self.next = 0  # the first bucket that has not been launched in this micro-batch
         self.launched_bytes = {"in backward": 0, "after it": 0}
         self.peak_bytes = 0
-        """The most bytes of gradients held at once, seen at the start of each reduction."""
+        """The most bytes of gradients held at once, seen at the start of each reduction between processes."""
         self._in_flight: deque[Bucket] = deque()
         for bucket in buckets:
             for parameter in bucket.parameters:
@@ -89,7 +89,8 @@ class GradientReducer:
         bucket = self.buckets[self.next]
         bucket.reduce(self.ordered)
         self.next += 1  # not if that has failed: `abandon` will launch it
-        self.peak_bytes = max(self.peak_bytes, self.gradient_bytes())
+        if bucket.sharded:  # others stay what they are
+            self.peak_bytes = max(self.peak_bytes, self.gradient_bytes())
         self.launched_bytes[when] += bucket.weights.numel() * 4
         self._in_flight.append(bucket)
         if self.every_micro_batch and len(self._in_flight) > IN_FLIGHT:

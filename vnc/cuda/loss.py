@@ -9,6 +9,7 @@ import torch
 from vnc.rows import IGNORED
 
 BLOCK = 4096  # logits at a time
+WARPS = 16  # of a token. With fewer, so many tokens are worked on at once that their logits fall out of the cache
 
 
 def cross_entropy_(
@@ -29,6 +30,6 @@ def cross_entropy_(
     with torch.cuda.device(logits.device):
         cross_entropy[(tokens,)](
             logits, targets, losses, softcap, z_loss, vocab_size, columns, IGNORED, bool(softcap), coarse, shifted,
-            want_gradient, BLOCK, num_warps=8,
+            want_gradient, BLOCK, num_warps=WARPS,
         )  # fmt: skip
     return losses

@@ -81,16 +81,38 @@ def heads_backward(
     tl.store(result[:, None] + channel + HALF, tl.load(of_v + place + HALF, mask=real[:, None]), mask=real[:, None])
 
 
+LOG2_E = tl.constexpr(1.4426950408889634)
+
+
 @triton.jit
-def capped(x, softcap, CAPPED: tl.constexpr, COARSE: tl.constexpr):
-    """softcap * tanh(x / softcap), if CAPPED. COARSE: by NVIDIA's instruction, whose tanh is off by 2^-11 at most."""
+def squashed(x, softcap, CAPPED: tl.constexpr, COARSE: tl.constexpr):
+    """tanh(x / softcap), or x itself if it is not CAPPED. COARSE: by NVIDIA's instruction, off by 2^-11 at most."""
     if CAPPED and COARSE:
-        x = softcap * tl.inline_asm_elementwise(
+        x = tl.inline_asm_elementwise(
             "tanh.approx.f32 $0, $1;", "=f,f", [x * (1 / softcap)], dtype=tl.float32, is_pure=True, pack=1
         )
     elif CAPPED:
-        x = softcap * (2 * tl.sigmoid(x * (2 / softcap)) - 1)
+        x = 2 * tl.sigmoid(x * (2 / softcap)) - 1
     return x
+
+
+@triton.jit
+def slope(x, CAPPED: tl.constexpr):
+    """The derivative of softcap * tanh(logit / softcap) where the tanh is x, or 1 if it is not CAPPED."""
+    y = 1.0
+    if CAPPED:
+        y -= x * x
+    return y
+
+
+@triton.jit
+def power_of_two(x, COARSE: tl.constexpr):
+    """2^x. COARSE: nothing is done for results below 2^-126, which are 0."""
+    if COARSE:
+        return tl.inline_asm_elementwise(
+            "ex2.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
+        )
+    return tl.exp2(x)
 
 
 @triton.jit
@@ -100,39 +122,45 @@ def cross_entropy(
     SHIFTED: tl.constexpr, GRADIENT: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The loss of one token, whose logits are overwritten with its gradient: those of VOCAB columns, 0 in the others.
-    Reads its row twice, the second time from a cache."""
+    Reads its row twice, the second time from a cache. Exponents are to the base 2, as the GPU's are."""
     row = tl.program_id(0).to(tl.int64)
-    target = tl.load(targets + row)
+    target = tl.load(targets + row).to(tl.int32)  # IGNORED is no column
     logits += row * COLUMNS
     valid = target != IGNORED
+    factor = LOG2_E
+    if CAPPED:
+        factor *= softcap
     # Read before the sums, behind which warps wait for each other: after them a faster one may have overwritten it.
-    at_target = capped(tl.load(logits + tl.where(valid, target, 0)).to(tl.float32), softcap, CAPPED, COARSE)
+    at_target = squashed(tl.load(logits + tl.where(valid, target, 0)).to(tl.float32), softcap, CAPPED, COARSE)
     shift = 0.0
     if SHIFTED:
         largest = tl.full((BLOCK,), -float("inf"), tl.float32)
         for start in range(0, VOCAB, BLOCK):
             column = start + tl.arange(0, BLOCK)
             x = tl.load(logits + column, mask=column < VOCAB, other=-float("inf")).to(tl.float32)
-            largest = tl.maximum(largest, capped(x, softcap, CAPPED, COARSE))
+            largest = tl.maximum(largest, factor * squashed(x, softcap, CAPPED, COARSE))
         shift = tl.max(largest)
     total = tl.zeros((BLOCK,), tl.float32)
     for start in range(0, VOCAB, BLOCK):
         column = start + tl.arange(0, BLOCK)
         x = tl.load(logits + column, mask=column < VOCAB, other=0.0).to(tl.float32)
-        total += tl.where(column < VOCAB, tl.exp(capped(x, softcap, CAPPED, COARSE) - shift), 0.0)
-    log_sum = tl.log(tl.sum(total)) + shift
-    tl.store(losses + row, tl.where(valid, log_sum - at_target + z_loss * log_sum * log_sum, 0.0))
+        power = power_of_two(factor * squashed(x, softcap, CAPPED, COARSE) - shift, COARSE)
+        total += tl.where(column < VOCAB, power, 0.0)
+    log_sum = tl.log2(tl.sum(total)) + shift
+    natural = log_sum / LOG2_E
+    tl.store(losses + row, tl.where(valid, natural - at_target * (factor / LOG2_E) + z_loss * natural * natural, 0.0))
     if not GRADIENT:
         return
-    share = tl.where(valid, 1 + 2 * z_loss * log_sum, 0.0)
+    share = tl.where(valid, 1 + 2 * z_loss * natural, 0.0)
     for start in range(0, COLUMNS, BLOCK):
         column = start + tl.arange(0, BLOCK)
         x = tl.load(logits + column, mask=column < VOCAB, other=0.0).to(tl.float32)
-        z = capped(x, softcap, CAPPED, COARSE)
-        gradient = tl.exp(z - log_sum) * share - tl.where((column == target) & valid, 1.0, 0.0)
-        if CAPPED:
-            gradient *= 1 - (z / softcap) * (z / softcap)
+        x = squashed(x, softcap, CAPPED, COARSE)
+        gradient = power_of_two(factor * x - log_sum, COARSE) * share * slope(x, CAPPED)
         tl.store(logits + column, tl.where(column < VOCAB, gradient, 0.0), mask=column < COLUMNS)
+    tl.debug_barrier()  # what follows is written after the same place was
+    gradient = (power_of_two(factor * at_target - log_sum, COARSE) * share - 1) * slope(at_target, CAPPED)
+    tl.store(logits + target, gradient, mask=valid)
 
 
 @triton.jit
@@ -147,3 +175,38 @@ def round_both_ways(
     rounded = tl.clamp(tile, -LARGEST, LARGEST).to(y.dtype.element_ty)
     tl.store(y + row[:, None] * columns + column[None, :], rounded, mask=inside)
     tl.store(transposed + column[:, None] * rows + row[None, :], tl.trans(rounded), mask=tl.trans(inside))
+
+
+@triton.jit
+def write_squared_relu(product, h, out, row, column, BACKWARD: tl.constexpr):
+    """A part of `squared_relu_product`'s tile, to `out`."""
+    if BACKWARD:
+        y = product * (2 * tl.sqrt(h.load([row, column]).to(tl.float32)))
+    else:
+        positive = tl.maximum(product, 0.0)
+        y = positive * positive
+    out.store([row, column], y.to(out.dtype))
+
+
+@triton.jit
+def squared_relu_product(
+    a, b, h, out, rows, columns, depth,
+    BACKWARD: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, PROGRAMS: tl.constexpr,
+):  # fmt: skip
+    """out (rows, columns) = relu(a b^T)^2 for a (rows, depth) and b (columns, depth), or if BACKWARD a b^T 2 sqrt(h)
+    for h like out. All are tensor descriptors. A program goes from tile to tile, PROGRAMS further each time, so
+    that it loads the next one while it writes the last; eight tiles below each other share their columns of b."""
+    down, across = tl.cdiv(rows, ROWS), tl.cdiv(columns, COLUMNS)
+    for tile in tl.range(tl.program_id(0), down * across, PROGRAMS, flatten=True):
+        first = tile // (8 * across) * 8
+        height = tl.minimum(down - first, 8)
+        place = tile % (8 * across)
+        row, column = (first + place % height) * ROWS, place // height * COLUMNS
+        total = tl.zeros((ROWS, COLUMNS), tl.float32)
+        for start in range(0, depth, DEPTH):
+            total = tl.dot(a.load([row, start]), b.load([column, start]).T, total)
+        # In two halves: what is on its way to memory must fit beside the tiles that are being loaded.
+        halves = tl.permute(tl.reshape(total, (ROWS, 2, COLUMNS // 2)), (0, 2, 1))
+        left, right_half = tl.split(halves)
+        write_squared_relu(left, h, out, row, column, BACKWARD)
+        write_squared_relu(right_half, h, out, row, column + COLUMNS // 2, BACKWARD)
