@@ -111,7 +111,9 @@ class Trainee:
         self.plan, device = plan, torch.device("cuda")
         self.gpt = GPT(plan.config, torch.bfloat16)
         self.gpt.init_weights()
-        for parameter in self.gpt.blocks.parameters():  # a product with a matrix of zeros, as training begins, is faster
+        for (
+            parameter
+        ) in self.gpt.blocks.parameters():  # a product with a matrix of zeros, as training begins, is faster
             if parameter.dim() >= 2:
                 parameter.data.normal_(0, parameter.size(-1) ** -0.5)
         self.gpt.to(device)
