@@ -4,8 +4,8 @@
         [--lock FILE]
 
 Prints, for each of them, the time by the clock, at first and when the card has worked for seconds without a break (it
-may lower its clock then), the time of the device by kind of kernel and the longest kernels, and how far the whole is from
-the time that its matrix products would take at the card's data-sheet rate.
+may lower its clock then), the time of the device by kind of kernel and the longest kernels, and how far the whole is
+from the time that its matrix products would take at the card's data-sheet rate.
 """
 
 from __future__ import annotations
