@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import cli
-from vnc.tensor_files import read_tensors
+from vnc.sharded_tensors import read_tensors
 
 SMALL = [
     "--data", "TinyWorld", "--data.vocab_size", "512", "--data.val_tokens", "512", "--model.depth", "2",

@@ -31,7 +31,7 @@ from vnc.config import GPTConfig
 from vnc.errors import UserError
 from vnc.gpt import GPT
 from vnc.processes import Processes
-from vnc.tensor_files import check_shard, compare_shapes, load_tensors
+from vnc.tensor_files import load_file, load_tensors
 from vnc.tokenizer import Tokenizer
 
 FORMAT = 1
@@ -136,16 +136,11 @@ def read_model_json(folder: Path) -> tuple[GPTConfig, bool]:
 
 def load_weights(folder: Path, gpt: GPT) -> None:
     """Fill `gpt` from a checkpoint or an export, keeping the dtype of its parameters."""
-    parameters = {name: parameter.data for name, parameter in gpt.named_parameters()}
-    single = folder / MODEL_FILE
-    if not single.is_file():
-        return load_tensors(folder / MODEL_DIR, {name: Piece.whole(tensor) for name, tensor in parameters.items()})
-    check_shard(single)
-    tensors = safetensors.torch.load_file(single)
-    found, wanted = ({name: tuple(t.shape) for name, t in part.items()} for part in (tensors, parameters))
-    compare_shapes(single, found, wanted)
-    for name, parameter in parameters.items():
-        parameter.copy_(tensors[name])
+    parameters = {name: Piece.whole(parameter.data) for name, parameter in gpt.named_parameters()}
+    if (folder / MODEL_FILE).is_file():
+        load_file(folder / MODEL_FILE, parameters)
+    else:
+        load_tensors(folder / MODEL_DIR, parameters)
 
 
 def load_model(

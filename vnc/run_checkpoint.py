@@ -20,7 +20,8 @@ from vnc.errors import UserError
 from vnc.gpt import GPT
 from vnc.optimizer import MuonAdamW
 from vnc.processes import Processes
-from vnc.tensor_files import load_tensors, save_tensors
+from vnc.sharded_tensors import save_tensors
+from vnc.tensor_files import load_tensors
 from vnc.tokenizer import Tokenizer
 
 

@@ -1,61 +1,19 @@
-"""Tensors in a folder of safetensors shards, written and read by any number of processes.
+"""Tensors in safetensors files: what a file holds is checked before anything is read from it.
 
-torch.distributed.checkpoint does the work. Its planners here are told, by `Piece`s, which block of which tensor each
-process holds, so what N processes wrote, M processes read, each what it holds itself. Nothing is pickled.
+One file, as one process writes it or an export is, is read here. Folders of several, each with what one of the
+processes held, are torch.distributed.checkpoint's (vnc/sharded_tensors.py); importing that takes longer than reading a
+small model.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import safetensors
-import torch
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner, DefaultSavePlanner
-from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
-from torch.distributed.checkpoint.metadata import (
-    ChunkStorageMetadata,
-    MetadataIndex,
-    TensorProperties,
-    TensorStorageMetadata,
-)
-from torch.distributed.checkpoint.planner import (
-    LoadPlan,
-    ReadItem,
-    SavePlan,
-    TensorWriteData,
-    WriteItem,
-    WriteItemType,
-)
-from torch.distributed.checkpoint.planner_helpers import create_read_items_for_chunk_list
-from torch.distributed.checkpoint.state_dict_loader import load
-from torch.distributed.checkpoint.state_dict_saver import save
 
 from vnc.buckets import Piece
 from vnc.errors import UserError
-
-
-def save_tensors(folder: Path, pieces: Mapping[str, Piece], group: Any = None) -> None:
-    """Write tensors as safetensors shards, each process of `group` what it holds; None is this process alone.
-
-    An error of one process is raised on all of them.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*assuming the intent is to save in a single process.*")
-            save(
-                dict(pieces),
-                storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True),
-                planner=_PieceSaver(flatten_state_dict=False, flatten_sharded_tensors=False),
-                process_group=group,
-                no_dist=group is None,
-            )
-    except CheckpointException as error:
-        first, _trace = next(iter(error.failures.values()))
-        raise first from error
 
 
 def load_tensors(folder: Path, into: Mapping[str, Piece]) -> None:
@@ -63,30 +21,38 @@ def load_tensors(folder: Path, into: Mapping[str, Piece]) -> None:
 
     Every name must be there with the same shape; UserError names the first that is not, or the damaged file.
     """
-    found = {name: tuple(entry.size) for name, entry in entries(folder).items()}
-    compare_shapes(folder, found, {name: piece.shape for name, piece in into.items()})
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*assuming the intent is to load in a single process.*")
-        planner = _PieceLoader(flatten_state_dict=False, flatten_sharded_tensors=False)
-        load(dict(into), storage_reader=HuggingFaceStorageReader(str(folder)), planner=planner, no_dist=True)
+    files = shards(folder)
+    if len(files) == 1:
+        return load_file(files[0], into)
+    from vnc.sharded_tensors import load_pieces
+
+    return load_pieces(folder, into)
 
 
-def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """All tensors in `folder`, whole, on the CPU."""
-    found = {name: torch.empty(entry.size, dtype=entry.properties.dtype) for name, entry in entries(folder).items()}
-    load_tensors(folder, {name: Piece.whole(tensor) for name, tensor in found.items()})
-    return found
+def load_file(path: Path, into: Mapping[str, Piece]) -> None:
+    """`load_tensors` from a file that holds all of each tensor."""
+    check_shard(path)
+    with safetensors.safe_open(path, framework="pt") as file:
+        names = file.keys()
+        found = {name: file.get_slice(name) for name in names}
+        shapes = {name: tuple(tensor.get_shape()) for name, tensor in found.items()}
+        compare_shapes(path, shapes, {name: piece.shape for name, piece in into.items()})
+        for name, piece in into.items():
+            if not piece.shape:  # a slice must be of something
+                piece.tensor.copy_(file.get_tensor(name))
+                continue
+            block = (slice(at, at + size) for at, size in zip(piece.offsets, piece.tensor.shape, strict=True))
+            piece.tensor.copy_(found[name][tuple(block)])
 
 
-def entries(folder: Path) -> dict[str, TensorStorageMetadata]:
-    """Sizes and dtypes of the tensors in `folder`; UserError when there are none or a file is damaged."""
-    shards = sorted(folder.glob("*.safetensors"))
-    if not shards:
+def shards(folder: Path) -> list[Path]:
+    """The files of tensors in `folder`; UserError when there are none or one is damaged."""
+    found = sorted(folder.glob("*.safetensors"))
+    if not found:
         raise UserError(f"{folder} has no *.safetensors files; use another checkpoint")
-    for shard in shards:
-        check_shard(shard)
-    described = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
-    return {name: entry for name, entry in described.items() if isinstance(entry, TensorStorageMetadata)}
+    for path in found:
+        check_shard(path)
+    return found
 
 
 def check_shard(path: Path) -> None:
@@ -106,46 +72,3 @@ def compare_shapes(source: Path, found: Mapping[str, tuple[int, ...]], wanted: M
         if found[name] != tuple(shape):
             raise UserError(f"{source}: {name} has shape {found[name]}, this run needs {tuple(shape)}; "
                             "the model's sizes or vocabulary differ")  # fmt: skip
-
-
-class _PieceSaver(DefaultSavePlanner):
-    """Writes `Piece`s; what several processes hold, one of them writes."""
-
-    def create_local_plan(self) -> SavePlan:
-        self.plan = SavePlan([self._item(name, piece) for name, piece in self.state_dict.items()])
-        return self.plan
-
-    def lookup_object(self, index: MetadataIndex) -> torch.Tensor:
-        piece: Piece = self.state_dict[index.fqn]
-        return piece.tensor.detach().contiguous()
-
-    @staticmethod
-    def _item(name: str, piece: Piece) -> WriteItem:
-        offsets = torch.Size(piece.offsets)
-        data = TensorWriteData(
-            chunk=ChunkStorageMetadata(offsets, piece.tensor.shape),
-            properties=TensorProperties(dtype=piece.tensor.dtype),
-            size=torch.Size(piece.shape),
-        )
-        return WriteItem(MetadataIndex(name, offsets), WriteItemType.SHARD, tensor_data=data)
-
-
-class _PieceLoader(DefaultLoadPlanner):
-    """Reads `Piece`s in place."""
-
-    def set_up_planner(self, state_dict: Any, metadata: Any = None, is_coordinator: bool = False) -> None:
-        # The default walks through the values and would replace what it does not know.
-        self.state_dict, self.metadata, self.is_coordinator = state_dict, metadata, is_coordinator
-
-    def create_local_plan(self) -> LoadPlan:
-        assert self.metadata is not None
-        items: list[ReadItem] = []
-        for name, piece in self.state_dict.items():
-            entry: Any = self.metadata.state_dict_metadata[name]
-            chunk = ChunkStorageMetadata(torch.Size(piece.offsets), piece.tensor.shape)
-            items += create_read_items_for_chunk_list(name, entry, [chunk])
-        return LoadPlan(items)
-
-    def lookup_tensor(self, index: MetadataIndex) -> torch.Tensor:
-        piece: Piece = self.state_dict[index.fqn]
-        return piece.tensor

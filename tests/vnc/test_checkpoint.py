@@ -5,6 +5,8 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -17,8 +19,12 @@ from vnc.buckets import Piece
 from vnc.depth import model_config
 from vnc.errors import UserError
 from vnc.gpt import GPT
-from vnc.tensor_files import load_tensors, save_tensors
+from vnc.sharded_tensors import save_tensors
+from vnc.tensor_files import load_tensors
 from vnc.tokenizer import Tokenizer
+
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +53,25 @@ def test_weights_come_back_bit_for_bit(tmp_path, tokenizer):
     assert loaded.chat and loaded.tokenizer.fingerprint == tokenizer.fingerprint
     for (name, mine), (_, theirs) in zip(gpt.named_parameters(), loaded.gpt.named_parameters(), strict=True):
         assert torch.equal(mine, theirs), name
+
+
+def test_what_one_process_wrote_is_read_without_a_wait_for_imports(tmp_path, tokenizer):
+    write(tmp_path / "step", tokenizer)
+    script = (
+        "import sys; from vnc.checkpoint import load_model; load_model(sys.argv[1]); "
+        "assert not {'lightning', 'torch._dynamo', 'torch.distributed.checkpoint'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "step")], cwd=ROOT, check=True)
+
+
+def test_blocks_of_whole_tensors_are_read(tmp_path):
+    tensors = {"x": torch.arange(24.0).view(6, 4), "count": torch.tensor(3.0)}
+    save_tensors(tmp_path, {name: Piece.whole(tensor) for name, tensor in tensors.items()})
+    block = torch.zeros(2, 4)
+    load_tensors(tmp_path, {"x": Piece((6, 4), (2, 0), block), "count": Piece.whole(count := torch.zeros(()))})
+    assert torch.equal(block, tensors["x"][2:4]) and count == 3
+    with pytest.raises(UserError, match=r"model-.*: x has shape \(6, 4\), this run needs \(6, 5\)"):
+        load_tensors(tmp_path, {"x": Piece.whole(torch.zeros(6, 5))})
 
 
 def test_a_checkpoint_holds_no_pickle(tmp_path, tokenizer):
@@ -138,7 +163,7 @@ import sys, torch
 from pathlib import Path
 from vnc import checkpoint as files
 from vnc.buckets import Piece
-from vnc.tensor_files import save_tensors
+from vnc.sharded_tensors import save_tensors
 folder = Path(sys.argv[1])
 step = len(list(folder.glob("step_*")))
 while True:
