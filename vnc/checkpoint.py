@@ -18,7 +18,7 @@ import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from vnc.config import GPTConfig
 from vnc.errors import UserError
 from vnc.gpt import GPT
 from vnc.processes import Processes
-from vnc.tensor_files import load_file, load_tensors
+from vnc.tensor_files import load_file, shards
 from vnc.tokenizer import Tokenizer
 
 FORMAT = 1
@@ -141,6 +141,19 @@ def load_weights(folder: Path, gpt: GPT) -> None:
         load_file(folder / MODEL_FILE, parameters)
     else:
         load_tensors(folder / MODEL_DIR, parameters)
+
+
+def load_tensors(folder: Path, into: Mapping[str, Piece]) -> None:
+    """Fill the pieces in place from the shards in `folder`, whichever number of processes wrote them.
+
+    Every name must be there with the same shape; UserError names the first that is not, or the damaged file.
+    """
+    files = shards(folder)
+    if len(files) == 1:
+        return load_file(files[0], into)
+    from vnc.sharded_tensors import load_pieces
+
+    return load_pieces(folder, into)
 
 
 def load_model(

@@ -21,7 +21,6 @@ from vnc.gpt import GPT
 from vnc.optimizer import MuonAdamW
 from vnc.processes import Processes
 from vnc.sharded_tensors import save_tensors
-from vnc.tensor_files import load_tensors
 from vnc.tokenizer import Tokenizer
 
 
@@ -107,7 +106,7 @@ def read(module: Any, folder: Path) -> dict[str, Any]:
 
 def load_optimizer(folder: Path, gpt: GPT, optimizer: MuonAdamW) -> None:
     """The optimizer's state, and how many steps it has taken: with a mid-trained model those of pretraining too."""
-    load_tensors(folder / files.OPTIMIZER_DIR, optimizer.named_pieces(gpt)[1])
+    files.load_tensors(folder / files.OPTIMIZER_DIR, optimizer.named_pieces(gpt)[1])
     state = files.read_json(folder / "trainer.json")
     optimizer.step_count = int(state.get("optimizer_steps", state["global_step"]))
 

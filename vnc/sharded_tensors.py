@@ -58,7 +58,7 @@ def save_tensors(folder: Path, pieces: Mapping[str, Piece], group: Any = None) -
 
 
 def load_pieces(folder: Path, into: Mapping[str, Piece]) -> None:
-    """As `vnc.tensor_files.load_tensors`, from any number of files."""
+    """As `vnc.tensor_files.load_file`, from what any number of processes wrote to `folder`."""
     found = {name: tuple(entry.size) for name, entry in entries(folder).items()}
     compare_shapes(folder, found, {name: piece.shape for name, piece in into.items()})
     with warnings.catch_warnings():

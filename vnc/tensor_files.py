@@ -16,21 +16,11 @@ from vnc.buckets import Piece
 from vnc.errors import UserError
 
 
-def load_tensors(folder: Path, into: Mapping[str, Piece]) -> None:
-    """Fill the pieces in place from the shards in `folder`, whichever number of processes wrote them.
+def load_file(path: Path, into: Mapping[str, Piece]) -> None:
+    """Fill the pieces in place from a file that holds all of each tensor.
 
     Every name must be there with the same shape; UserError names the first that is not, or the damaged file.
     """
-    files = shards(folder)
-    if len(files) == 1:
-        return load_file(files[0], into)
-    from vnc.sharded_tensors import load_pieces
-
-    return load_pieces(folder, into)
-
-
-def load_file(path: Path, into: Mapping[str, Piece]) -> None:
-    """`load_tensors` from a file that holds all of each tensor."""
     check_shard(path)
     with safetensors.safe_open(path, framework="pt") as file:
         names = file.keys()

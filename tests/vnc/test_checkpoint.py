@@ -20,9 +20,7 @@ from vnc.depth import model_config
 from vnc.errors import UserError
 from vnc.gpt import GPT
 from vnc.sharded_tensors import save_tensors
-from vnc.tensor_files import load_tensors
 from vnc.tokenizer import Tokenizer
-
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -68,10 +66,10 @@ def test_blocks_of_whole_tensors_are_read(tmp_path):
     tensors = {"x": torch.arange(24.0).view(6, 4), "count": torch.tensor(3.0)}
     save_tensors(tmp_path, {name: Piece.whole(tensor) for name, tensor in tensors.items()})
     block = torch.zeros(2, 4)
-    load_tensors(tmp_path, {"x": Piece((6, 4), (2, 0), block), "count": Piece.whole(count := torch.zeros(()))})
+    files.load_tensors(tmp_path, {"x": Piece((6, 4), (2, 0), block), "count": Piece.whole(count := torch.zeros(()))})
     assert torch.equal(block, tensors["x"][2:4]) and count == 3
     with pytest.raises(UserError, match=r"model-.*: x has shape \(6, 4\), this run needs \(6, 5\)"):
-        load_tensors(tmp_path, {"x": Piece.whole(torch.zeros(6, 5))})
+        files.load_tensors(tmp_path, {"x": Piece.whole(torch.zeros(6, 5))})
 
 
 def test_a_checkpoint_holds_no_pickle(tmp_path, tokenizer):
@@ -191,5 +189,5 @@ def test_a_process_killed_at_any_moment_leaves_last_whole(tmp_path):
         step = float(last.resolve().name.removeprefix("step_"))
         for part in range(3):
             found = {"x": torch.zeros(200, 200)}
-            load_tensors(tmp_path / "last" / str(part), {"x": Piece.whole(found["x"])})
+            files.load_tensors(tmp_path / "last" / str(part), {"x": Piece.whole(found["x"])})
             assert torch.equal(found["x"], torch.full((200, 200), step))

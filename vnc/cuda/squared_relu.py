@@ -87,7 +87,7 @@ def _multiply(a: torch.Tensor, b: torch.Tensor, h: torch.Tensor, out: torch.Tens
     """Write to out (rows, columns) what a (rows, depth) and b (columns, depth) make; all are contiguous."""
     from triton.tools.tensor_descriptor import TensorDescriptor
 
-    from vnc.cuda.triton_kernels import squared_relu_product
+    from vnc.cuda.triton_products import squared_relu_product
 
     (rows, depth), columns = a.shape, out.size(1)
 
