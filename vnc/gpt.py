@@ -206,7 +206,8 @@ class MLP(nn.Module):
         self.squared_relu = config.activation == "relu_squared"
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.squared_relu and not self.fc.fp8 and takes_squared_relu(x, self.fc.weight):
+        plain = self.squared_relu and self.fc.bias is None and not self.fc.fp8
+        if plain and takes_squared_relu(x, self.fc.weight):
             return squared_relu_mlp(x, self.fc.weight, self.proj.weight)
         x = self.fc(x)
         x = squared_relu(x) if self.squared_relu else F.gelu(x, approximate="tanh")
