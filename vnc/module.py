@@ -14,6 +14,7 @@ from vnc import batch_size, batch_trial, run_checkpoint
 from vnc import checkpoint as files
 from vnc.bits_per_byte import BitsPerByte
 from vnc.compiling import compile_in_place, use_fp8
+from vnc.cuda import cudnn_attention
 from vnc.cuda_graph import LossRecorder
 from vnc.depth import Preset, Stage, TrainingPlan, make_plan
 from vnc.errors import UserError
@@ -252,6 +253,8 @@ class VNCModule(lightning.LightningModule):
         choice = compile_in_place(self.gpt, self.plan, self.compile_setting, self.device, self.peak_flops)
         if self._recorder.wanted:
             self.notes.append("a micro-batch is recorded in step 2 and replayed from then on")
+        if (tip := cudnn_attention.advice(self.device, self.plan.config)) is not None:
+            self.notes.append(tip)
         self.notes += [f"compile {choice}", f"MFU is against {self.peak_flops / 1e12:.3g} TFLOP/s ({source})"]
 
     def zero_grad(self, set_to_none: bool = True) -> None:

@@ -13,9 +13,19 @@ from typing import Any
 
 import torch
 
+from vnc.config import GPTConfig
+
 INSTALLED = importlib.util.find_spec("cudnn") is not None
 CAPABILITY = 9  # Hopper: before it FlashAttention is as fast
 HEAD_DIM = 128  # at most
+
+
+def advice(device: torch.device, config: GPTConfig) -> str | None:
+    """What to install so that windows are faster on this GPU, if it is not there."""
+    windows = any(window < config.sequence_len for window in config.windows) and config.head_dim <= HEAD_DIM
+    if INSTALLED or not windows or device.type != "cuda" or torch.cuda.get_device_capability(device)[0] < CAPABILITY:
+        return None
+    return "pip install 'vnc[cudnn]' would make this GPU faster in layers with a window"
 
 
 def takes_cudnn(q: torch.Tensor) -> bool:
