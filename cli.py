@@ -16,6 +16,7 @@ from typing import Any
 from vnc import __version__
 from vnc.errors import UserError
 from vnc.memory import keep_freed_memory
+from vnc.quick_torchmetrics import import_torchmetrics
 
 LIGHTNING_VERBS = {
     "fit": "train a model: vnc fit --config configs/tiny.yaml",
@@ -92,6 +93,7 @@ def run(arguments: list[str]) -> None:
         return
     if arguments[0] in LIGHTNING_VERBS:
         sys.argv[1:] = find_configs(arguments)
+        import_torchmetrics()
         importlib.import_module("lightning_cli").main()
         return
     for length in (2, 1):

@@ -39,6 +39,16 @@ def test_chat_does_not_import_lightning():
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
 
 
+def test_training_starts_without_scipy_signal_and_leaves_it_as_it_is():
+    script = (
+        "import sys; sys.argv = ['vnc', 'fit', '--help']\nimport cli\n"
+        "try: cli.main()\nexcept SystemExit: pass\n"
+        "assert 'torchmetrics' in sys.modules and 'scipy.signal' not in sys.modules\n"
+        "import scipy.signal; assert scipy.signal.windows.hamming(3)[1] == 1"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+
 def test_a_bare_flag_is_true():
     def function(json: bool = False, depth: int = 1) -> None: ...
 
