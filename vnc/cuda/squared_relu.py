@@ -1,6 +1,6 @@
 """An MLP with squared ReLU whose activation costs no pass over memory of its own: the kernel that multiplies also
 squares what is positive before it writes, and in backward multiplies with the derivative. Otherwise each layer reads
-and writes 4 widths a token five times more, a twentieth of a micro-batch at depth 12.
+and writes 4 widths a token four times more, a twentieth of a micro-batch at depth 12.
 
 Only h = relu(x up^T)^2 is kept for backward: the derivative 2 relu(x up^T) is 2 sqrt(h). The gradients of weights and
 of x are ordinary products.
