@@ -111,10 +111,8 @@ class Trainee:
         self.plan, device = plan, torch.device("cuda")
         self.gpt = GPT(plan.config, torch.bfloat16)
         self.gpt.init_weights()
-        for (
-            parameter
-        ) in self.gpt.blocks.parameters():  # a product with a matrix of zeros, as training begins, is faster
-            if parameter.dim() >= 2:
+        for parameter in self.gpt.blocks.parameters():
+            if parameter.dim() >= 2:  # no zeros, as training begins with: products with them may be faster
                 parameter.data.normal_(0, parameter.size(-1) ** -0.5)
         self.gpt.to(device)
         self.optimizer = MuonAdamW(self.gpt, plan)

@@ -148,9 +148,9 @@ def load_tensors(folder: Path, into: Mapping[str, Piece]) -> None:
 
     Every name must be there with the same shape; UserError names the first that is not, or the damaged file.
     """
-    files = shards(folder)
-    if len(files) == 1:
-        return load_file(files[0], into)
+    found = shards(folder)
+    if len(found) == 1:
+        return load_file(found[0], into)
     from vnc.sharded_tensors import load_pieces
 
     return load_pieces(folder, into)

@@ -97,10 +97,10 @@ def estimate_memory(
     backward in numbers of `activation_bytes` bytes.
 
     A layer keeps about 20 widths for each token (modern preset, compiled for a GPU: the most that an H200 held in
-    training, docs/LOG.md; 15 since Hopper has its activation in the product, vnc/cuda/squared_relu.py, which other GPUs
-    have not) or 23 (classic, measured as the storages that compiled blocks save for backward on a CPU); eager modern
-    blocks on a CPU keep 31. The loss keeps the logits of one chunk in fp32, twice. An estimate:
-    fragmentation and the framework come on top.
+    training, tests/vnc/test_depth.py, before Hopper had its activation in the product; there it is 15 now) or 23
+    (classic, measured as the storages that compiled blocks save for backward on a CPU); eager modern blocks on a CPU
+    keep 31. The loss keeps the logits of one chunk in fp32, twice. An estimate: fragmentation and the framework come on
+    top.
     """
     counts = count_parameters(config)
     matrices = counts.transformer_matrices

@@ -34,7 +34,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from vnc.buckets import Piece
-from vnc.tensor_files import compare_shapes, shards
+from vnc.tensor_files import check_shard, compare_shapes, shards
 
 
 def save_tensors(folder: Path, pieces: Mapping[str, Piece], group: Any = None) -> None:
@@ -76,7 +76,8 @@ def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
 
 def entries(folder: Path) -> dict[str, TensorStorageMetadata]:
     """Sizes and dtypes of the tensors in `folder`; UserError when there are none or a file is damaged."""
-    shards(folder)
+    for path in shards(folder):
+        check_shard(path)
     described = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
     return {name: entry for name, entry in described.items() if isinstance(entry, TensorStorageMetadata)}
 

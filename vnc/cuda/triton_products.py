@@ -37,7 +37,6 @@ def squared_relu_product(
         for start in range(0, depth, DEPTH):
             total = tl.dot(a.load([row, start]), b.load([column, start]).T, total)
         # In two halves: what is on its way to memory must fit beside the tiles that are being loaded.
-        halves = tl.permute(tl.reshape(total, (ROWS, 2, COLUMNS // 2)), (0, 2, 1))
-        left, right_half = tl.split(halves)
+        left, right = tl.split(tl.permute(tl.reshape(total, (ROWS, 2, COLUMNS // 2)), (0, 2, 1)))
         write_squared_relu(left, h, out, row, column, BACKWARD)
-        write_squared_relu(right_half, h, out, row, column + COLUMNS // 2, BACKWARD)
+        write_squared_relu(right, h, out, row, column + COLUMNS // 2, BACKWARD)

@@ -162,10 +162,12 @@ def train(device: str, dtype: torch.dtype, compile: str = "off", steps: int = 3,
         use_fp8(gpt, torch.device(device))
     compile_in_place(gpt, plan, compile, torch.device(device), 1e15)
     ids = torch.randint(0, 500, (4, 257), generator=torch.Generator().manual_seed(1)).to(device)
+    # Contiguous, as a recording has them: for other strides other kernels are compiled.
+    inputs, targets = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
     losses, summed_loss = [], gpt.summed_loss
     for step in range(steps):
-        summed_loss = RecordedLoss(gpt, ids[:, 1:].shape, 0.0) if recorded and step == 1 else summed_loss
-        loss = summed_loss(ids[:, :-1], ids[:, 1:]) / ids[:, 1:].numel()
+        summed_loss = RecordedLoss(gpt, targets.shape, 0.0) if recorded and step == 1 else summed_loss
+        loss = summed_loss(inputs, targets) / targets.numel()
         loss.backward()
         optimizer.set_schedule(plan, step + 10)
         optimizer.step()
@@ -218,19 +220,23 @@ def test_the_same_steps_give_the_same_weights():
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
 
 
-def test_recorded_micro_batches_train_to_the_same_weights():
+@pytest.mark.parametrize("compile", ["off", "on"])
+def test_recorded_micro_batches_train_to_the_same_weights(compile):
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
-        plain, recorded = (train("cuda", torch.bfloat16, "off", 4, recorded=yes) for yes in (False, True))
+        plain, recorded = (train("cuda", torch.bfloat16, compile, 4, recorded=yes) for yes in (False, True))
     finally:
         torch.use_deterministic_algorithms(False)
     assert plain[0][-1] < plain[0][0]
-    assert plain[0] == recorded[0]
-    assert all(torch.equal(a, b) for a, b in zip(plain[1].parameters(), recorded[1].parameters(), strict=True))
+    if compile == "off":
+        assert plain[0] == recorded[0]
+        assert all(torch.equal(a, b) for a, b in zip(plain[1].parameters(), recorded[1].parameters(), strict=True))
+    else:
+        assert plain[0] == pytest.approx(recorded[0], rel=1e-4)
 
 
 def test_a_recording_of_compiled_code_makes_its_gradients():
-    """Nearly: compiled, gradients of embeddings are added in any order."""
+    """Nearly: unless torch is asked for determinism, compiled code adds gradients of embeddings in any order."""
     _, gpt, optimizer = train("cuda", torch.bfloat16, "on")
     ids = torch.randint(0, 500, (2, 4, 257), generator=torch.Generator().manual_seed(2)).cuda()
 
